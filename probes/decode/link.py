@@ -1,0 +1,92 @@
+"""Link layer: where the network header starts, which protocol it is, and what the capture says of interface and direction.
+
+https://www.tcpdump.org/linktypes.html
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from probes.decode.numbers import IN, IPV4, IPV6, OUT, QINQ, QINQ_OLD, UNKNOWN, VLAN
+from probes.jit import inlined
+from probes.schema import Array
+
+NULL, ETHERNET, RAW_12, RAW_14, RAW, LOOP, SLL, RAW_IPV4, RAW_IPV6, SLL2 = 0, 1, 12, 14, 101, 108, 113, 228, 229, 276
+LINK_TYPES = {
+    NULL: "NULL", ETHERNET: "EN10MB", RAW_12: "RAW", RAW_14: "RAW", RAW: "RAW", LOOP: "LOOP", SLL: "LINUX_SLL",
+    RAW_IPV4: "IPV4", RAW_IPV6: "IPV6", SLL2: "LINUX_SLL2",
+}  # fmt: skip
+
+
+@inlined
+def be16(data: Array, at: int) -> int:
+    """Unsigned big-endian 16 bits."""
+    return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
+
+
+@inlined
+def be32(data: Array, at: int) -> int:
+    """Unsigned big-endian 32 bits."""
+    return (np.int64(data[at]) << 24) | (np.int64(data[at + 1]) << 16) | (np.int64(data[at + 2]) << 8) | np.int64(data[at + 3])
+
+
+@inlined
+def be64(data: Array, at: int) -> int:
+    """Unsigned big-endian 64 bits (may come out negative in a signed register: the bits are right)."""
+    return (be32(data, at) << 32) | be32(data, at + 4)
+
+
+@inlined
+def ethernet(data: Array, at: int, end: int) -> tuple[int, int]:
+    """`(ethertype, offset)` behind an Ethernet header and its VLAN tags; ethertype 0 where the frame is cut before."""
+    if at + 14 > end:
+        return 0, at
+    return vlan_tags(data, be16(data, at + 12), at + 14, end)
+
+
+@inlined
+def vlan_tags(data: Array, ethertype: int, at: int, end: int) -> tuple[int, int]:
+    """`(ethertype, offset)` behind any 802.1Q and 802.1ad tags."""
+    while (ethertype == VLAN or ethertype == QINQ or ethertype == QINQ_OLD) and at + 4 <= end:  # noqa: PLR1714 (compiled code)
+        ethertype, at = be16(data, at + 2), at + 4
+    return ethertype, at
+
+
+@inlined
+def _ip_version(data: Array, at: int, end: int) -> int:
+    if at >= end:
+        return 0
+    version = data[at] >> 4
+    return IPV4 if version == 4 else IPV6 if version == 6 else 0
+
+
+@inlined
+def _packet_type(kind: int) -> int:
+    """Linux's PACKET_OUTGOING (4) is out; HOST, BROADCAST, MULTICAST, OTHERHOST (0-3) came in (if_packet.h)."""
+    return OUT if kind == 4 else IN if kind < 4 else UNKNOWN
+
+
+@inlined
+def link_layer(data: Array, at: int, end: int, link_type: int) -> tuple[int, int, int, int]:
+    """`(ethertype, offset, direction, ifindex)`; ethertype 0 where there is nothing of IP, ifindex -1 where the header has none."""
+    if link_type == ETHERNET:
+        ethertype, at = ethernet(data, at, end)
+        return ethertype, at, UNKNOWN, -1
+    if link_type == SLL2:
+        if at + 20 > end:
+            return 0, at, UNKNOWN, -1
+        ifindex, direction = be32(data, at + 4), _packet_type(data[at + 10])
+        ethertype, at = vlan_tags(data, be16(data, at), at + 20, end)
+        return ethertype, at, direction, ifindex
+    if link_type == SLL:
+        if at + 16 > end:
+            return 0, at, UNKNOWN, -1
+        direction = _packet_type(be16(data, at))
+        ethertype, at = vlan_tags(data, be16(data, at + 14), at + 16, end)
+        return ethertype, at, direction, -1
+    if link_type == NULL or link_type == LOOP:  # noqa: PLR1714 (compiled code)
+        # Four bytes of address family in the byte order of the capturing host; its values differ by system, the IP version does not.
+        return _ip_version(data, at + 4, end), at + 4, UNKNOWN, -1
+    if link_type in (RAW, RAW_12, RAW_14, RAW_IPV4, RAW_IPV6):
+        return _ip_version(data, at, end), at, UNKNOWN, -1
+    return 0, at, UNKNOWN, -1

@@ -1,0 +1,126 @@
+"""Transport layer: TCP (RFC 9293, 7323), UDP (RFC 768), SCTP (RFC 9260), ICMP (RFC 792) and ICMPv6 (RFC 4443) into one row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from probes.decode.link import be16, be32
+from probes.decode.numbers import ICMP, ICMPV6, PAYLOAD_PREFIX, PORTS, SCTP, SEQUENCE, TCP, TIMESTAMPS, UDP
+from probes.jit import inlined
+from probes.schema import Array
+
+
+@inlined
+def payload_hash(data: Array, at: int, end: int, length: int) -> int:
+    """FNV-1a (64 bits) over the payload's first PAYLOAD_PREFIX bytes; 0 where there are none or the capture cut them."""
+    wanted = min(length, PAYLOAD_PREFIX)
+    if wanted <= 0 or at + wanted > end:
+        return np.uint64(0)
+    mixed = np.uint64(0xCBF29CE484222325)
+    for index in range(at, at + wanted):
+        mixed = (mixed ^ np.uint64(data[index])) * np.uint64(0x100000001B3)
+    return mixed
+
+
+@inlined
+def _tcp_options(row: Array, data: Array, at: int, end: int) -> None:
+    while at < end:
+        kind = data[at]
+        if kind == 0:
+            return
+        if kind == 1:
+            at += 1
+            continue
+        if at + 1 >= end:
+            return
+        length = data[at + 1]
+        if length < 2 or at + length > end:
+            return
+        if kind == 8 and length == 10:
+            row["tsval"] = be32(data, at + 2)
+            row["tsecr"] = be32(data, at + 6)
+            row["known"] |= TIMESTAMPS
+        elif kind == 2 and length == 4:
+            row["mss"] = be16(data, at + 2)
+        at += length
+
+
+@inlined
+def _tcp(row: Array, data: Array, at: int, end: int, length: int) -> None:
+    if at + 14 > end:
+        return
+    row["seq"] = be32(data, at + 4)
+    row["ack"] = be32(data, at + 8)
+    row["tcp_flags"] = data[at + 13]
+    row["known"] |= SEQUENCE
+    header = (data[at + 12] >> 4) * 4
+    if at + 16 <= end:
+        row["window"] = be16(data, at + 14)
+    if header < 20 or header > length:
+        return
+    row["payload_bytes"] = length - header
+    _tcp_options(row, data, at + 20, min(at + header, end))
+    row["payload_hash"] = payload_hash(data, at + header, end, length - header)
+
+
+@inlined
+def _sctp(row: Array, data: Array, at: int, end: int, length: int) -> None:
+    """Verification tag and first chunk: its type, and the TSN (DATA) or initiate tag (INIT, INIT ACK) behind the chunk's header."""
+    if at + 12 > end:
+        return
+    row["seq"] = be32(data, at + 4)
+    row["known"] |= SEQUENCE
+    row["payload_bytes"] = max(length - 12, 0)
+    row["payload_hash"] = payload_hash(data, at + 12, end, length - 12)
+    if at + 13 <= end:
+        row["tcp_flags"] = data[at + 12]
+    if at + 20 <= end:
+        row["ack"] = be32(data, at + 16)
+
+
+@inlined
+def is_icmp_error(proto: int, kind: int) -> bool:
+    """Destination unreachable, source quench, redirect, time exceeded, parameter problem; ICMPv6: types below 128."""
+    if proto == ICMP:
+        return kind == 3 or kind == 4 or kind == 5 or kind == 11 or kind == 12  # noqa: PLR1714 (compiled code)
+    return proto == ICMPV6 and 1 <= kind <= 4
+
+
+@inlined
+def _icmp(row: Array, data: Array, at: int, end: int, length: int, proto: int) -> None:
+    if at + 4 > end:
+        return
+    kind = data[at]
+    row["icmp_type"] = kind
+    row["icmp_code"] = data[at + 1]
+    row["payload_bytes"] = max(length - 8, 0)
+    echo = kind == 0 or kind == 8 if proto == ICMP else kind == 128 or kind == 129  # noqa: PLR1714 (compiled code)
+    if echo and at + 8 <= end:
+        row["sport"] = be16(data, at + 4)
+        row["dport"] = row["sport"]
+        row["seq"] = be16(data, at + 6)
+        row["known"] |= PORTS | SEQUENCE
+        row["payload_hash"] = payload_hash(data, at + 8, end, length - 8)
+
+
+@inlined
+def transport(row: Array, data: Array, at: int, end: int, length: int, proto: int) -> None:
+    """Fill the transport columns of `row` from the header at `at`; `length` is what the IP header says follows, `end` where the capture ends."""
+    if proto == ICMP or proto == ICMPV6:  # noqa: PLR1714 (compiled code)
+        _icmp(row, data, at, end, length, proto)
+        return
+    if proto != TCP and proto != UDP and proto != SCTP:  # noqa: PLR1714 (compiled code)
+        row["payload_bytes"] = max(length, 0)
+        return
+    if at + 4 > end:
+        return
+    row["sport"] = be16(data, at)
+    row["dport"] = be16(data, at + 2)
+    row["known"] |= PORTS
+    if proto == TCP:
+        _tcp(row, data, at, end, length)
+    elif proto == UDP:
+        row["payload_bytes"] = max(length - 8, 0)
+        row["payload_hash"] = payload_hash(data, at + 8, end, length - 8)
+    else:
+        _sctp(row, data, at, end, length)

@@ -1,0 +1,99 @@
+"""Tunnels: is there a packet inside this one, and where does it start?
+
+VXLAN RFC 7348, Geneve RFC 8926, GRE RFC 2784/2890, IP in IP RFC 2003, 6in4 RFC 4213.
+"""
+
+from __future__ import annotations
+
+from probes.decode.link import be16, be32, ethernet
+from probes.decode.numbers import (
+    ARP,
+    GENEVE,
+    GENEVE_PORT,
+    GRE,
+    GRE_TUNNEL,
+    IP_IN_IP,
+    IPIP,
+    IPV4,
+    IPV6,
+    PLAIN,
+    SIX_IN_FOUR,
+    TRANSPARENT_ETHERNET_BRIDGING,
+    UDP,
+    VXLAN,
+    VXLAN_PORT,
+    VXLAN_PORT_LINUX,
+)
+from probes.jit import inlined
+from probes.schema import Array
+
+NOTHING = (PLAIN, 0, 0, 0)
+
+
+@inlined
+def _inner(data: Array, tunnel: int, protocol: int, at: int, end: int, identifier: int) -> tuple[int, int, int, int]:
+    if protocol == TRANSPARENT_ETHERNET_BRIDGING:
+        protocol, at = ethernet(data, at, end)
+    return tunnel, protocol, at, identifier
+
+
+@inlined
+def _vxlan(data: Array, at: int, end: int, length: int, known_port: bool) -> tuple[int, int, int, int]:  # noqa: FBT001 (compiled code)
+    """Only the I flag set and all reserved bytes zero (RFC 7348, 5); on other ports the inner frame must also look like IP of fitting length."""
+    if at + 8 > end or data[at] != 8 or be32(data, at) & 0xFFFFFF != 0 or data[at + 7] != 0:
+        return NOTHING
+    identifier = be32(data, at + 4) >> 8
+    ethertype, inner = ethernet(data, at + 8, end)
+    if known_port:
+        return VXLAN, ethertype, inner, identifier
+    room = length - (inner - at)
+    if ethertype == IPV4 and inner + 4 <= end and data[inner] >> 4 == 4 and be16(data, inner + 2) <= room:
+        return VXLAN, ethertype, inner, identifier
+    if ethertype == IPV6 and inner + 6 <= end and data[inner] >> 4 == 6 and be16(data, inner + 4) + 40 <= room:
+        return VXLAN, ethertype, inner, identifier
+    if ethertype == ARP and room >= 28:
+        return VXLAN, ethertype, inner, identifier
+    return NOTHING
+
+
+@inlined
+def _geneve(data: Array, at: int, end: int) -> tuple[int, int, int, int]:
+    if at + 8 > end or data[at] >> 6 != 0:
+        return NOTHING
+    return _inner(data, GENEVE, be16(data, at + 2), at + 8 + (data[at] & 63) * 4, end, be32(data, at + 4) >> 8)
+
+
+@inlined
+def _gre(data: Array, at: int, end: int) -> tuple[int, int, int, int]:
+    if at + 4 > end or data[at + 1] & 7 != 0:
+        return NOTHING
+    flags, protocol, key, inner = data[at], be16(data, at + 2), 0, at + 4
+    if flags & 0x80:  # checksum and reserved
+        inner += 4
+    if flags & 0x20:
+        if inner + 4 <= end:
+            key = be32(data, inner)
+        inner += 4
+    if flags & 0x10:  # sequence number
+        inner += 4
+    return _inner(data, GRE_TUNNEL, protocol, inner, end, key)
+
+
+@inlined
+def tunnelled(data: Array, proto: int, at: int, end: int, length: int) -> tuple[int, int, int, int]:
+    """`(tunnel, ethertype, offset, identifier)` of the packet inside the one whose L4 header is at `at`; tunnel PLAIN where none is."""
+    if proto == UDP:
+        if at + 16 > end:
+            return NOTHING
+        sport, dport = be16(data, at), be16(data, at + 2)
+        if dport == GENEVE_PORT:
+            return _geneve(data, at + 8, end)
+        vxlan_port = dport == VXLAN_PORT or dport == VXLAN_PORT_LINUX or sport == VXLAN_PORT or sport == VXLAN_PORT_LINUX  # noqa: PLR1714 (compiled code)
+        return _vxlan(data, at + 8, end, length - 8, vxlan_port)
+    if proto == IPIP:
+        return IP_IN_IP, IPV4, at, 0
+    if proto == SIX_IN_FOUR:
+        return IP_IN_IP, IPV6, at, 0
+    if proto == GRE:
+        return _gre(data, at, end)
+    return NOTHING

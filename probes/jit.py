@@ -1,0 +1,25 @@
+"""The one door to numba: `kernel` compiles a function of scalars and arrays to machine code, cached on disk.
+
+Kernels hold no Python objects and release the GIL. With `NUMBA_DISABLE_JIT=1` they run as plain Python (slowly), for debugging.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numba
+
+_Function = TypeVar("_Function", bound=Callable[..., object])
+
+
+def kernel(function: _Function) -> _Function:
+    """Compile `function` at its first call, or load it from the cache of an earlier run."""
+    compiled: _Function = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    return compiled
+
+
+def inlined(function: _Function) -> _Function:
+    """Like `kernel`, for the small functions that kernels call in their innermost loops."""
+    compiled: _Function = numba.njit(cache=True, nogil=True, error_model="numpy", inline="never")(function)
+    return compiled
