@@ -1,0 +1,164 @@
+"""Text of a dump to its documents, however it was written: JSON, JSON lines, JSON documents one after the other, YAML.
+
+Damage costs what is damaged and no more: a file cut off in the middle of a List gives the List's complete items.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from probes.schema import Problem
+
+REPORTED = 5  # problems of one kind told apart per file; the rest are counted
+
+_ITEMS = re.compile(r'"items"\s*:\s*\[')
+_LINE_START = re.compile(r"^\s*[{\[]", re.MULTILINE)
+_SPACE = re.compile(r"[\s,]*")
+_INCOMPLETE = "hopline/cut-off"  # marks a List that was salvaged
+
+
+@dataclass(slots=True)
+class Documents:
+    """What a text holds, and what was wrong with it."""
+
+    file: str
+    found: list[Any] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    suppressed: int = 0
+
+    def problem(self, what: str, remedy: str, offset: int | None, severity: str = "warning") -> None:
+        """Note a problem, up to `REPORTED` of them."""
+        if len(self.problems) < REPORTED:
+            self.problems.append(Problem(self.file, what, remedy, offset, severity))
+        else:
+            self.suppressed += 1
+
+    def done(self) -> Documents:
+        """Add how many problems were left out."""
+        if self.suppressed:
+            what, remedy = f"{self.suppressed} more lines could not be read", "see the lines named before; everything else was used"
+            self.problems.append(Problem(self.file, what, remedy))
+        return self
+
+
+def documents(file: str, text: str) -> Documents:
+    """All documents of `text`, in order. Never raises."""
+    out = Documents(file)
+    if not text.strip():
+        out.problem("the file is empty", "record the cluster again: `kubectl get … -A -o json` prints to stdout", None, "error")
+    elif text.lstrip()[0] in "{[":
+        _json(text, out)
+    else:
+        _yaml(text, out)
+    return out.done()
+
+
+def _json(text: str, out: Documents) -> None:
+    decoder = json.JSONDecoder()
+    place = _skip(text, 0)
+    while place < len(text):
+        try:
+            document, place = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError) as error:
+            place = _salvage(text, place, error, out, decoder)
+        else:
+            out.found.append(document)
+        place = _skip(text, place)
+
+
+def _skip(text: str, place: int) -> int:
+    found = _SPACE.match(text, place)
+    return found.end() if found else place
+
+
+def _salvage(text: str, place: int, error: Exception, out: Documents, decoder: json.JSONDecoder) -> int:
+    """Use what is whole of the broken document at `place`; return where reading can go on."""
+    line = text.count("\n", 0, place) + 1
+    broken = getattr(error, "pos", place)
+    items = _ITEMS.search(text, place, broken + 16)
+    if items is not None:
+        found, end = _items(text, items.end(), decoder)
+        head = _ITEMS.split(text[place : items.end()])[0]
+        kind = re.search(r'"kind"\s*:\s*"(\w*List)"', head)
+        hopline = re.search(r'"hopline"\s*:\s*', head)
+        document: dict[str, Any] = {"kind": kind.group(1) if kind else "List", "items": found, _INCOMPLETE: True}
+        if hopline is not None:
+            document["hopline"] = decoder.raw_decode(head, hopline.end())[0]
+        out.found.append(document)
+        what = f"the List is cut off or damaged after {len(found)} complete items"
+        offset = len(text[:end].encode())
+        out.problem(f"{what}, at byte {offset}", "these are used; record it again for the rest", offset)
+        place = end
+    else:
+        out.problem(f"line {line} is no complete JSON", "the line is skipped, everything else is used", line)
+    following = _LINE_START.search(text, text.find("\n", place) + 1) if "\n" in text[place:] else None
+    return following.end() - 1 if following else len(text)
+
+
+def _items(text: str, place: int, decoder: json.JSONDecoder) -> tuple[list[Any], int]:
+    found: list[Any] = []
+    while True:
+        place = _skip(text, place)
+        try:
+            item, end = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            return found, place
+        found.append(item)
+        place = end
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Safe YAML in which times stay text, as in JSON."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
+}
+
+
+def _yaml(text: str, out: Documents) -> None:
+    for line, part in _parts(text):
+        try:
+            document = yaml.load(part, _Loader)  # noqa: S506 - derived from the safe loader
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            document = _cut_yaml(part)
+            kept = f"{len(document['items'])} complete items are used" if document else "the document is skipped"
+            at = line + (mark.line if mark else 0)
+            out.problem(f"the YAML document of line {line} breaks off at line {at}", f"{kept}; record it again for the rest", at)
+        if isinstance(document, dict) and document.get("items") and "kind" not in document:
+            # kubectl writes `kind: List` after the items: without it, the last item may be half an item.
+            document = {**document, "kind": "List", "items": document["items"][:-1], _INCOMPLETE: True}
+            out.problem("the YAML List has no end", "all items but the last are used; record it again for the rest", None)
+        if document is not None:
+            out.found.append(document)
+
+
+def _parts(text: str) -> Iterator[tuple[int, str]]:
+    """(first line, text) of the `---`-separated documents."""
+    start = 0
+    for separator in re.finditer(r"^---(?=\s).*$|^---\Z", text, re.MULTILINE):
+        yield text.count("\n", 0, start) + 1, text[start : separator.start()]
+        start = separator.end()
+    yield text.count("\n", 0, start) + 1, text[start:]
+
+
+def _cut_yaml(part: str) -> dict[str, Any] | None:
+    """The complete items of a YAML List that breaks off in its last item."""
+    cut = part.rfind("\n- ")
+    if cut < 0:
+        return None
+    try:
+        document = yaml.load(part[: cut + 1], _Loader)  # noqa: S506 - derived from the safe loader
+    except yaml.YAMLError:
+        return None
+    if isinstance(document, dict) and isinstance(document.get("items"), list):
+        return {**document, "kind": document.get("kind", "List"), _INCOMPLETE: True}
+    return None

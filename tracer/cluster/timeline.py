@@ -1,0 +1,218 @@
+"""The timeline: every question that reconstruction asks about names, answered as of a moment."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import replace
+
+from probes.addresses import V4_MAPPED, Address
+from tracer.cluster import owners, services
+from tracer.cluster.fields import Object, address, controller, dicts, strings
+from tracer.cluster.history import FOREVER_NS, NEVER_NS, Claim, Histories, History
+from tracer.cluster.lives import How, Life, Roll, Sighting, lives
+from tracer.cluster.owners import EXTERNAL, Owner
+from tracer.cluster.services import EndpointAddress, ServicePort
+
+MEMO_SIZE = 1 << 16
+
+
+class Timeline:
+    """Names as a function of time. Times are int nanoseconds since the epoch, on the API server's clock.
+
+    Built once from sightings (`read_cluster` makes them from files, `Timeline.of` from objects in memory); what is not known is None.
+    """
+
+    def __init__(self, sightings: Iterable[Sighting] = (), rolls: Iterable[Roll] = ()) -> None:
+        self._lives = lives(sightings, rolls)
+        by_kind: dict[str, list[Life]] = {}
+        for life in self._lives.values():
+            by_kind.setdefault(life.kind, []).append(life)
+        self._by_kind = by_kind
+        pods, nodes, service_lives = (by_kind.get(kind, []) for kind in ("Pod", "Node", "Service"))
+
+        self._pods = {life.key: owners.pod(life) for life in pods}
+        own = [life for life in pods if not owners.is_host_network(life.last)]
+        self._pod_addresses = Histories(claim for life in own for claim in owners.pod_claims(life))
+        self._host_ports = Histories((c for life in pods for c in owners.host_ports(life, self._pods[life.key])), exclusive=True)
+        self._node_addresses = Histories(owners.node_claims(nodes + pods))
+        self._devices = Histories(claim for life in nodes for claim in owners.device_claims(life))
+        self._node_uids = {life.name: life.key for life in nodes}
+        self._added: dict[Address, str | None] = {}
+        self._networks = _networks(nodes)
+
+        self._fronts = Histories(claim for life in service_lives for claim in services.front_claims(life))
+        self._node_ports = Histories(claim for life in service_lives for claim in services.node_port_claims(life))
+        self._service_addresses = Histories(claim for life in service_lives for claim in services.address_claims(life))
+        self._named = Histories(_name_claims(self._lives.values()))
+        self._slices: dict[tuple[str, str], list[Life]] = {}
+        self._headless: dict[Address, dict[tuple[str, str], None]] = {}
+        for life in by_kind.get("EndpointSlice", []):
+            self._add_slice(life)
+        self._endpoints = functools.lru_cache(MEMO_SIZE)(self._find_endpoints)
+        self._slice_changes = {key: _changes(found) for key, found in self._slices.items()}
+
+    @classmethod
+    def of(cls, objects: Iterable[Object]) -> Timeline:
+        """A timeline of one dump, of objects each with its kind."""
+        return cls(Sighting(How.LISTED, item) for item in objects)
+
+    def _add_slice(self, life: Life) -> None:
+        for key in {key for version in life.versions if (key := services.slice_service(version.item))}:
+            self._slices.setdefault(key, []).append(life)
+            for version in life.versions:
+                for endpoint in dicts(version.item, "endpoints"):
+                    for text in strings(endpoint, "addresses"):
+                        found = address(text)
+                        if found is not None:
+                            self._headless.setdefault(found, {})[key] = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is known of the cluster."""
+        return not self._lives
+
+    def add_node_address(self, node: str, address: Address) -> None:
+        """Tell of an address that `node` has (from its `ip addr`). One that several nodes have is "a node", without a name."""
+        known = self._added.get(address, node)
+        self._added[address] = node if known == node else None
+
+    def owner(self, address: Address, time_ns: int, port: int | None = None, protocol: str = "tcp") -> Owner | None:
+        """Who `address` was at that time; `port` and `protocol` find the container (and a hostNetwork pod on its node).
+
+        None where it is not known: no metadata, a Service's address, an address of the pods' that none had then. "external" needs a
+        dump that has both Nodes and Pods, since without them anything could be a pod.
+        """
+        life = self._pod_addresses.at(address, time_ns)
+        if life is not None:
+            return self._pods[life.key].asked(protocol, port)
+        node = self._node_of(address, time_ns)
+        if node is not None:
+            host = None if port is None else self._host_ports.at((node, protocol, port), time_ns)
+            return host or Owner("node", node, node=node, uid=self._node_uids.get(node))
+        if address in self._added and self._lives and address not in self._service_addresses:
+            return Owner("node")
+        known = (self._service_addresses, self._pod_addresses, self._node_addresses)
+        if any(address in histories for histories in known) or self._in_pod_network(address):
+            return None
+        return EXTERNAL if "Pod" in self._by_kind and "Node" in self._by_kind else None
+
+    def _node_of(self, address: Address, time_ns: int) -> str | None:
+        node = self._node_addresses.at(address, time_ns)
+        if node is not None or address in self._service_addresses or not self._lives:
+            return node
+        # A VIP is no node's, though kube-ipvs0 holds it and `ip addr` shows it.
+        return self._added[address] if address in self._added else self._devices.at(address, time_ns)
+
+    def _in_pod_network(self, address: Address) -> bool:
+        value = address[0] << 64 | address[1]
+        return any(value >> shift in prefixes for shift, prefixes in self._networks.items())
+
+    def is_node_address(self, address: Address, time_ns: int) -> bool:
+        """Whether a node had `address` then: its own, a CNI device's, or one added from `ip addr`."""
+        if self._node_addresses.at(address, time_ns) is not None or address in self._added:
+            return True
+        return self._devices.at(address, time_ns) is not None and self._pod_addresses.at(address, time_ns) is None
+
+    def service(self, address: Address, port: int, protocol: str, time_ns: int) -> ServicePort | None:
+        """The Service port behind `address:port`: its own addresses first, then nodePorts on any node address.
+
+        None also for a port that the Service at that address does not have.
+        """
+        found = self._fronts.at((address, protocol, port), time_ns)
+        if found is not None:
+            return found
+        node_port = self._node_ports.at((protocol, port), time_ns)
+        if node_port is None or self._service_addresses.at(address, time_ns) is not None:
+            # kube-proxy accepts nodePorts on node addresses only; kube-ipvs0 holds VIPs, which `ip addr` shows as the node's.
+            real = self._node_addresses.at(address, time_ns) is not None
+            return node_port if real else None
+        return node_port if self.is_node_address(address, time_ns) else None
+
+    def is_service_address(self, address: Address, time_ns: int) -> bool:
+        """Whether `address` was a ClusterIP, load-balancer or external IP of any Service, whatever the port."""
+        return self._service_addresses.at(address, time_ns) is not None
+
+    def endpoints(self, namespace: str, name: str, port_name: str | None, protocol: str, time_ns: int) -> tuple[EndpointAddress, ...]:
+        """The endpoints of a Service port, of all its EndpointSlices (both families); empty where there are none."""
+        changes = self._slice_changes.get((namespace, name))
+        if changes is None:
+            return ()
+        epoch = changes.at(time_ns)
+        return self._endpoints(namespace, name, port_name, protocol, NEVER_NS if epoch is None else epoch)
+
+    def _find_endpoints(self, namespace: str, name: str, port_name: str | None, protocol: str, time_ns: int) -> tuple[EndpointAddress, ...]:
+        found: dict[EndpointAddress, None] = {}
+        for life in self._slices.get((namespace, name), ()):
+            item = life.at(time_ns)
+            if item is not None and services.slice_service(item) == (namespace, name):
+                found.update(dict.fromkeys(services.slice_endpoints(item, port_name, protocol)))
+        return tuple(found)
+
+    def headless_services(self, address: Address, port: int, protocol: str, time_ns: int) -> tuple[ServicePort, ...]:
+        """The headless Services that have `address:port` as an endpoint then. No NAT is expected on the way to it."""
+        found = []
+        for namespace, name in self._headless.get(address, ()):
+            life = self._named.at(("Service", namespace, name), time_ns)
+            item = None if life is None else life.at(time_ns)
+            for service_port in services.service_ports(item) if item is not None else ():
+                if not service_port.headless or service_port.protocol != protocol:
+                    continue
+                endpoints = self.endpoints(namespace, name, service_port.port_name, protocol, time_ns)
+                if any(endpoint.address == address and endpoint.port == port for endpoint in endpoints):
+                    found.append(replace(service_port, via="Headless"))
+        return tuple(found)
+
+    def objects(self, kind: str, time_ns: int | None = None) -> list[Object]:
+        """Raw objects of `kind` alive at that time; without a time, the last state of those not known to be gone."""
+        of_kind = self._by_kind.get(kind, [])
+        if time_ns is None:
+            return [life.last for life in of_kind if life.end_ns == FOREVER_NS]
+        return [item for life in of_kind if (item := life.at(time_ns)) is not None]
+
+    def workload(self, namespace: str, pod: str, time_ns: int) -> tuple[str, str] | None:
+        """(kind, name) of what controls a pod in the end: Deployment rather than ReplicaSet, CronJob rather than Job; itself if nothing."""
+        chain = self.pod_owner_chain(namespace, pod, time_ns)
+        return chain[-1] if chain else None
+
+    def pod_owner_chain(self, namespace: str, pod: str, time_ns: int) -> tuple[tuple[str, str], ...]:
+        """(kind, name) of the pod and of each controller above it; empty where the pod is not known."""
+        life = self._named.at(("Pod", namespace, pod), time_ns)
+        chain: list[tuple[str, str]] = []
+        while life is not None and (life.kind, life.name) not in chain:
+            chain.append((life.kind, life.name))
+            above = controller(life.last)
+            if above is None:
+                break
+            kind, name, uid = above
+            life = self._lives.get(uid) if uid else self._named.at((kind, namespace, name), time_ns)
+            if life is None:
+                chain.append((kind, name))
+        return tuple(chain)
+
+
+def _networks(nodes: Iterable[Life]) -> dict[int, set[int]]:
+    """Pod networks as {bits to shift out: prefixes}, so that containment is one set lookup per prefix length in use."""
+    found: dict[int, set[int]] = {}
+    for life in nodes:
+        for version in life.versions:
+            for network in owners.pod_networks(version.item):
+                value = int(network.network_address)
+                if network.version == 4:
+                    value |= V4_MAPPED
+                shift = network.max_prefixlen - network.prefixlen
+                found.setdefault(shift, set()).add(value >> shift)
+    return found
+
+
+def _name_claims(found: Iterable[Life]) -> Iterable[tuple[tuple[str, str, str], Claim[Life]]]:
+    for life in found:
+        for start, end, _ in life.spans():
+            yield (life.kind, life.namespace or "", life.name), Claim.certain(life, start, end)
+
+
+def _changes(found: list[Life]) -> History[int]:
+    """The moments at which any of these EndpointSlices changed, each moment its own holder."""
+    moments = sorted({moment for life in found for start, end, _ in life.spans() for moment in (start, end)})
+    ends = [*moments[1:], FOREVER_NS]
+    return History(Claim.certain(start, start, end) for start, end in zip(moments, ends, strict=True))
