@@ -19,6 +19,7 @@ REPORTED = 5  # problems of one kind told apart per file; the rest are counted
 
 _ITEMS = re.compile(r'"items"\s*:\s*\[')
 _LINE_START = re.compile(r"^\s*[{\[]", re.MULTILINE)
+_TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
 _SPACE = re.compile(r"[\s,]*")
 _INCOMPLETE = "hopline/cut-off"  # marks a List that was salvaged
 
@@ -82,7 +83,7 @@ def _salvage(text: str, place: int, error: Exception, out: Documents, decoder: j
     line = text.count("\n", 0, place) + 1
     broken = getattr(error, "pos", place)
     items = _ITEMS.search(text, place, broken + 16)
-    if items is not None:
+    if items is not None and _depth(text[place : items.start()]) == 1:
         found, end = _items(text, items.end(), decoder)
         head = _ITEMS.split(text[place : items.end()])[0]
         kind = re.search(r'"kind"\s*:\s*"(\w*List)"', head)
@@ -99,6 +100,12 @@ def _salvage(text: str, place: int, error: Exception, out: Documents, decoder: j
         out.problem(f"line {line} is no complete JSON", "the line is skipped, everything else is used", line)
     following = _LINE_START.search(text, text.find("\n", place) + 1) if "\n" in text[place:] else None
     return following.end() - 1 if following else len(text)
+
+
+def _depth(head: str) -> int:
+    """How many braces and brackets are open at the end of a piece of JSON: a List's own `items` are one deep, a volume's are not."""
+    bare = _TEXT.sub("", head)
+    return sum(bare.count(opening) for opening in "{[") - sum(bare.count(closing) for closing in "}]")
 
 
 def _items(text: str, place: int, decoder: json.JSONDecoder) -> tuple[list[Any], int]:

@@ -99,7 +99,7 @@ def lives(sightings: Iterable[Sighting], rolls: Iterable[Roll] = ()) -> dict[str
     seen: dict[str, list[Sighting]] = {}
     incarnation: dict[str, int] = {}
     for sighting in sightings:
-        if sighting.item.get("kind") not in KINDS or string(sighting.item, "metadata", "name") is None:
+        if string(sighting.item, "kind") not in KINDS or string(sighting.item, "metadata", "name") is None:
             continue
         key = key_of(sighting.item)
         if "/" in key and sighting.how is How.ADDED and any(s.how is How.DELETED for s in seen.get(key, ())):

@@ -135,6 +135,8 @@ def _start(version: Version, before: Version | None) -> tuple[int, int]:
     no watch saw it, status.startTime, the kubelet taking the pod on) bounds it from below.
     """
     started = time_ns(at(version.item, "status", "startTime")) or version.start_ns
+    if before is not None and _written_addresses(before.item):
+        return version.start_ns, version.start_ns  # another sandbox: until then, the pod had the other address
     if before is not None:
         earliest = before.start_ns if before.exact else max(before.start_ns, started)
         return min(earliest, version.start_ns), version.start_ns

@@ -39,10 +39,15 @@ def read_cluster(paths: Sequence[Path]) -> tuple[Timeline, list[Problem]]:
     """
     sources = Sources()
     for path in paths:
-        text = _text(path, sources.problems)
-        if text is None:
+        raw = _content(path, sources.problems)
+        if raw is None:
             continue
-        read = documents(path.name, text)
+        content, cut = _decompress(raw)
+        read = documents(path.name, _text(content))
+        if cut:
+            last = read.problems.pop().what if read.problems else "nothing else is missing"
+            what, remedy = f"the compressed file is cut off: {last}", "what could be unpacked is used; copy it again"
+            read.problems.append(Problem(path.name, what, remedy, len(content)))
         sources.problems += read.problems
         before = len(sources.sightings)
         _take(read.found, sources)
@@ -78,14 +83,15 @@ def _items(document: Object) -> list[Object]:
 
 def _listed(items: list[Object], document: Object, sources: Sources) -> None:
     """One moment: everything in it was there together, no earlier than the latest time any of it tells."""
-    used = [item for item in items if item.get("kind") in KINDS]
+    used = [item for item in items if string(item, "kind") in KINDS]
     taken = number(document, "hopline", "time_ns")
     floor = max((moment for item in used if (moment := latest_ns(item)) is not None), default=NEVER_NS) if taken is None else taken
     sources.sightings += [Sighting(How.LISTED, item, taken, floor) for item in used]
     kinds = at(document, "hopline", "kinds")
     if taken is not None and isinstance(kinds, list) and "hopline/cut-off" not in document:
         complete = frozenset(kind for kind in kinds if isinstance(kind, str))
-        sources.rolls.append(Roll(taken, complete, frozenset(key_of(item) for item in used)))
+        ended = number(document, "hopline", "end_ns") or taken
+        sources.rolls.append(Roll(ended, complete, frozenset(key_of(item) for item in used)))
 
 
 @dataclass(slots=True)
@@ -98,7 +104,7 @@ class Events:
     def take(self, event: dict[str, Any]) -> None:
         """Add one event; BOOKMARK and ERROR events change nothing."""
         how, item = EVENTS.get(event["type"]), event["object"]
-        if how is None or item.get("kind") not in KINDS:
+        if how is None or string(item, "kind") not in KINDS:
             return
         stamp = event.get("ts")
         if isinstance(stamp, int | float) and not isinstance(stamp, bool) and 0 <= stamp < 1e12:
@@ -114,18 +120,18 @@ class Events:
         self.sources.sightings.append(Sighting(how, item, time_or_none, own or NEVER_NS))
 
 
-def _text(path: Path, problems: list[Problem]) -> str | None:
+def _content(path: Path, problems: list[Problem]) -> bytes | None:
     try:
-        raw = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         problems.append(Problem(str(path), f"cannot be read: {error.strerror}", "check the path and its permissions", None, "error"))
         return None
-    raw, cut = _decompress(raw)
-    if cut:
-        problems.append(Problem(path.name, "the compressed file is cut off", "what could be unpacked is used; copy it again", len(raw)))
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):  # PowerShell's `>` writes UTF-16
-        return raw.decode("utf-16", "replace")
-    return raw.decode("utf-8-sig", "replace")
+
+
+def _text(content: bytes) -> str:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):  # PowerShell's `>` writes UTF-16
+        return content.decode("utf-16", "replace")
+    return content.decode("utf-8-sig", "replace")
 
 
 def _decompress(raw: bytes) -> tuple[bytes, bool]:

@@ -46,7 +46,7 @@ class Timeline:
         self._service_addresses = Histories(claim for life in service_lives for claim in services.address_claims(life))
         self._named = Histories(_name_claims(self._lives.values()))
         self._slices: dict[tuple[str, str], list[Life]] = {}
-        self._headless: dict[Address, dict[tuple[str, str], None]] = {}
+        self._backed: dict[Address, dict[tuple[str, str], None]] = {}
         for life in by_kind.get("EndpointSlice", []):
             self._add_slice(life)
         self._endpoints = functools.lru_cache(MEMO_SIZE)(self._find_endpoints)
@@ -65,7 +65,7 @@ class Timeline:
                     for text in strings(endpoint, "addresses"):
                         found = address(text)
                         if found is not None:
-                            self._headless.setdefault(found, {})[key] = None
+                            self._backed.setdefault(found, {})[key] = None
 
     @property
     def empty(self) -> bool:
@@ -149,18 +149,18 @@ class Timeline:
                 found.update(dict.fromkeys(services.slice_endpoints(item, port_name, protocol)))
         return tuple(found)
 
-    def headless_services(self, address: Address, port: int, protocol: str, time_ns: int) -> tuple[ServicePort, ...]:
-        """The headless Services that have `address:port` as an endpoint then. No NAT is expected on the way to it."""
+    def services_of_endpoint(self, address: Address, port: int, protocol: str, time_ns: int) -> tuple[ServicePort, ...]:
+        """The Service ports that have `address:port` as an endpoint then; `via` is Headless or ClusterIP."""
         found = []
-        for namespace, name in self._headless.get(address, ()):
+        for namespace, name in self._backed.get(address, ()):
             life = self._named.at(("Service", namespace, name), time_ns)
             item = None if life is None else life.at(time_ns)
             for service_port in services.service_ports(item) if item is not None else ():
-                if not service_port.headless or service_port.protocol != protocol:
+                if service_port.protocol != protocol:
                     continue
                 endpoints = self.endpoints(namespace, name, service_port.port_name, protocol, time_ns)
                 if any(endpoint.address == address and endpoint.port == port for endpoint in endpoints):
-                    found.append(replace(service_port, via="Headless"))
+                    found.append(replace(service_port, via="Headless") if service_port.headless else service_port)
         return tuple(found)
 
     def objects(self, kind: str, time_ns: int | None = None) -> list[Object]:
