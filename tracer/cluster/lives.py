@@ -52,11 +52,15 @@ class Roll:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One state of an object, from `start_ns` (to the second unless `exact`) until the next version or the end of the life."""
+    """One state of an object, from `start_ns` (to the second unless `exact`) until the next version or the end of the life.
+
+    `seen_ns`: when it was first seen, by the recorder's clock; FOREVER_NS where nothing tells.
+    """
 
     start_ns: int
     exact: bool
     item: Object
+    seen_ns: int = FOREVER_NS
 
 
 @dataclass(slots=True)
@@ -155,8 +159,10 @@ def _same(one: Object, other: Object) -> bool:
 def _version(sighting: Sighting, floor: int, *, first: bool) -> Version:
     if first:
         # Whatever it was seen in, it has been there since it was created; nothing contradicts that it was in this state.
-        start = created_ns(sighting.item)
-        return Version(NEVER_NS if start is None else start, exact=False, item=sighting.item)
+        created = created_ns(sighting.item)
+        seen = FOREVER_NS if sighting.time_ns is None else sighting.time_ns
+        # The recorder's clock may be behind the API server's: what was seen was there.
+        return Version(NEVER_NS if created is None else min(created, seen), exact=False, item=sighting.item, seen_ns=seen)
     if sighting.time_ns is not None and sighting.how is not How.LISTED:
         return Version(max(sighting.time_ns, floor), exact=True, item=sighting.item)
     return Version(max(floor, latest_ns(sighting.item) or NEVER_NS), exact=False, item=sighting.item)

@@ -148,7 +148,8 @@ def _start(version: Version, before: Version | None) -> tuple[int, int]:
     running = [time_ns(at(status, "state", "running", "startedAt")) for status in dicts(version.item, "status", "containerStatuses")]
     known = [moment for moment in ready + running if moment is not None]
     # API times are cut to whole seconds: for certain only a second later.
-    return started, max(started, min(known) + SECOND_NS) if known else started
+    sure = min(known) + SECOND_NS if known else started
+    return min(started, version.seen_ns), max(min(started, version.seen_ns), min(sure, version.seen_ns))
 
 
 def _ended_claims(life: Life, version: Version) -> Iterator[tuple[Address, Claim[Life]]]:

@@ -1,0 +1,156 @@
+"""The output contract: one JSON object per connection (docs/output.md; `SCHEMA` in `analysis.contract` checks it)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from probes.addresses import endpoint
+from probes.decode import TUNNELS
+from probes.decode.numbers import PROTOCOL_NAMES
+from probes.schema import Table
+from tracer import evidence
+from tracer.cluster import Owner
+from tracer.names import Named
+from tracer.status import STATUSES
+from tracer.trace import Trace
+
+Record = dict[str, Any]
+CONFIDENT = 0.9  # joins below it are not given
+
+
+class Recorder:
+    """Turns rows of a trace into records."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        tables = trace.tables
+        self._connections = {name: column.tolist() for name, column in tables.connections.items()}
+        self._translations = _rows_by_connection(tables.translations)
+        self._hops = _rows_by_connection(tables.hops)
+        self._losses = _rows_by_connection(tables.losses)
+        self._src: dict[int, str] = {}
+        self._dst: dict[int, str] = {}
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self.record(connection) for connection in range(len(self.trace.named)))
+
+    def src(self, code: int) -> str:
+        """The source of a tuple as `address:port`."""
+        if code not in self._src:
+            self._src[code] = self._end(code, "src", "sport")
+        return self._src[code]
+
+    def dst(self, code: int) -> str:
+        """The destination of a tuple as `address:port`."""
+        if code not in self._dst:
+            self._dst[code] = self._end(code, "dst", "dport")
+        return self._dst[code]
+
+    def _end(self, code: int, side: str, port: str) -> str:
+        tuples = self.trace.tables.tuples
+        return endpoint(int(tuples[f"{side}_hi"][code]), int(tuples[f"{side}_lo"][code]), int(tuples[port][code]))
+
+    def _tuple(self, code: int, protocol: str) -> Record | None:
+        return None if code < 0 else {"proto": protocol, "src": self.src(code), "dst": self.dst(code)}
+
+    def record(self, connection: int) -> Record:
+        """The record of one row of `connections`."""
+        named, columns = self.trace.named[connection], self._connections
+        protocol = PROTOCOL_NAMES.get(columns["proto"][connection], str(columns["proto"][connection]))
+        start, end = columns["start_ns"][connection], columns["end_ns"][connection]
+        original, translated = named.original, named.translated
+        seen = columns["first_seen"][connection]
+        return {
+            "id": f"c{connection + 1}", "parent": None, "trace": f"t{connection + 1}", "protocol": protocol, "operation": None,
+            "status": STATUSES[columns["status"][connection]], "start_ns": start, "end_ns": end,
+            "client": _owner(self.src(original), named.client) if original >= 0 else None,
+            "server": _owner(self.dst(translated), named.server) if translated >= 0 else None,
+            "service": _service(named), "ingress": None,
+            "original": self._tuple(original, protocol), "translated": self._tuple(translated, protocol),
+            "translations": [self._translation(row) for row in self._translations.get(connection, ())],
+            "hops": [self._hop(row) for row in self._hops.get(connection, ())],
+            "packets": {"original": columns["packets_original"][connection], "reply": columns["packets_reply"][connection]},
+            "handshake_ns": _known(columns["handshake_ns"][connection]),
+            "retransmissions": columns["retransmissions"][connection],
+            "losses": [self._loss(row) for row in self._losses.get(connection, ())],
+            "latency": {"total_ns": end - start, "network_ns": None, "server_ns": None, "uncertainty_ns": 0},
+            "evidence": evidence.names(named.evidence), "parent_evidence": [], "confidence": round(named.confidence, 4),
+            "candidates": [self._tuple(code, protocol) for code in named.candidates],
+            "problems": [*named.problems, *self._unseen(original, seen)],
+        }  # fmt: skip
+
+    def _unseen(self, original: int, seen: int) -> list[str]:
+        return [] if original >= 0 or seen < 0 else [f"first seen as {self.src(seen)} > {self.dst(seen)}"]
+
+    def _translation(self, row: int) -> Record:
+        table = self.trace.tables.translations
+        before, after = int(table["before"][row]), int(table["after"][row])
+        kinds = [kind for kind, changed in (("dnat", self.dst(before) != self.dst(after)), ("snat", self.src(before) != self.src(after))) if changed]
+        return {
+            "node": self.trace.tables.nodes[int(table["node"][row])], "before": f"{self.src(before)} > {self.dst(before)}",
+            "after": f"{self.src(after)} > {self.dst(after)}", "kinds": kinds, "evidence": evidence.names(int(table["evidence"][row])),
+        }  # fmt: skip
+
+    def _hop(self, row: int) -> Record:
+        table, tables = self.trace.tables.hops, self.trace.tables
+        code, observed = int(table["tuple"][row]), int(table["row"][row])
+        first = row - int(table["position"][row])
+        point = tables.points[int(table["point"][row])]
+        latency = _known(int(table["latency_ns"][row]))
+        same_clock = table["node"][row] == table["node"][first]
+        return {
+            "node": point.node, "interface": point.interface, "direction": ("unknown", "in", "out")[int(tables.observations["direction"][observed])],
+            "path": "reply" if table["reply"][row] else "request", "src": self.src(code), "dst": self.dst(code), "tunnel": self._tunnel(observed),
+            "time_ns": int(table["time_ns"][row]), "offset_ns": int(table["time_ns"][row] - table["time_ns"][first]) if same_clock else None,
+            "latency_ns": latency, "uncertainty_ns": None if latency is None else 0,
+            "file": point.file, "frame": int(tables.observations["frame"][observed]),
+        }  # fmt: skip
+
+    def _tunnel(self, observed: int) -> Record | None:
+        observations = self.trace.tables.observations
+        outer, kind = int(observations["outer"][observed]), int(observations["tunnel"][observed])
+        if outer < 0 or not kind:
+            return None
+        src, dst = (endpoint(int(observations[f"{side}_hi"][outer]), int(observations[f"{side}_lo"][outer]), None) for side in ("src", "dst"))
+        return {"kind": TUNNELS[kind], "id": int(observations["vni"][observed]), "src": src, "dst": dst}
+
+    def _loss(self, row: int) -> Record:
+        table, tables = self.trace.tables.losses, self.trace.tables
+        last, missed = int(table["last_point"][row]), int(table["missed_point"][row])
+        return {
+            "path": "reply" if table["reply"][row] else "request", "seq": int(table["seq"][row]), "time_ns": int(table["time_ns"][row]),
+            "sent_again_after_ns": int(table["again_ns"][row]),
+            "last_seen_at": None if last < 0 else f"{tables.points[last].node}/{tables.points[last].interface}",
+            "first_missed_at": None if missed < 0 else f"{tables.points[missed].node}/{tables.points[missed].interface}",
+        }  # fmt: skip
+
+
+def _known(value: int) -> int | None:
+    return None if value < 0 else value
+
+
+def _rows_by_connection(table: Table) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for row, connection in enumerate(table["connection"].tolist()):
+        found.setdefault(connection, []).append(row)
+    return found
+
+
+def _owner(address: str, owner: Owner | None) -> Record:
+    if owner is None:
+        return {"address": address, "kind": None, "namespace": None, "name": None, "node": None, "container": None}
+    return {
+        "address": address, "kind": owner.kind, "namespace": owner.namespace, "name": owner.name, "node": owner.node,
+        "container": owner.container, "container_port": owner.container_port_name,
+    }  # fmt: skip
+
+
+def _service(named: Named) -> Record | None:
+    service = named.service
+    if service is None:
+        return {"namespace": None, "name": None, "port": None, "via": "direct"} if named.direct else None
+    return {
+        "namespace": service.namespace, "name": service.name, "port": str(service.port), "via": service.via, "port_name": service.port_name,
+        "node_port": service.node_port, "target_port": service.target_port, "type": service.type,
+    }  # fmt: skip

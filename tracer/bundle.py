@@ -1,0 +1,263 @@
+"""A bundle of evidence: which files there are, whose they are, and what they say.
+
+Reading only: nothing in the folder is ever changed. A file that cannot be read is one line in `problems`; everything else is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+import tomllib
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import zstandard
+
+from probes.capture import Capture, CaptureStatistics, read_capture
+from probes.capture.reader import merge_captures
+from probes.conntrack import read_ledger
+from probes.links import Link, read_links
+from probes.schema import LEDGER, OBSERVATIONS, ObservationPoint, Problem, Table
+from tracer.cluster import Timeline, read_cluster
+from tracer.rules import ProxyRules, read_rules
+
+CAPTURE, LEDGER_FILE, LINKS, RULES, CLUSTER, SETTINGS = "capture", "ledger", "links", "rules", "cluster", "settings"
+STANDARD_INPUT = Path("-")
+READERS = 2
+
+_PACKED = r"(\.gz|\.zst)?$"
+KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (  # the first that fits a file's name tells what it is
+    (CAPTURE, re.compile(r".*\.(pcap|pcapng|cap|ntar)\d*" + _PACKED)),
+    (LEDGER_FILE, re.compile(r".*\.conntrack[^.]*\.(txt|jsonl)" + _PACKED)),
+    (LINKS, re.compile(r".*\.links\.(txt|json)" + _PACKED)),
+    (RULES, re.compile(r".*\.(iptables-save|ip6tables-save|nft-ruleset|ipvsadm-save|ipset-save)\.txt" + _PACKED)),
+    (CLUSTER, re.compile(r"(cluster[^/]*\.(json|ya?ml)|watch[^/]*\.jsonl)" + _PACKED)),
+    (SETTINGS, re.compile(r"bundle\.toml$")),
+)
+_CAPTURE_MAGICS = (b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1", b"\x0a\x0d\x0d\x0a")
+
+
+class BundleError(Exception):
+    """There is nothing to work on; the message names the path and the remedy."""
+
+
+@dataclass(slots=True)
+class Bundle:
+    """All evidence of a run. `points` are numbered as `observations.point` has them; `rules` and `links` go by node name."""
+
+    observations: Table
+    points: list[ObservationPoint]
+    captures: dict[str, CaptureStatistics]
+    ledgers: dict[str, Table]
+    links: dict[str, dict[int, Link]]
+    rules: dict[str, ProxyRules]
+    timeline: Timeline
+    files: dict[str, list[Path]]
+    problems: list[Problem] = field(default_factory=list)
+
+
+def kind_of(path: Path) -> str | None:
+    """What a file is by its name, None where its name does not tell."""
+    return next((kind for kind, pattern in KINDS if pattern.match(path.name)), None)
+
+
+def _kind_by_content(path: Path) -> str | None:
+    head = _unpack(path.read_bytes()[: 1 << 16]).lstrip()[:4096]
+    if head[:4] in _CAPTURE_MAGICS:
+        return CAPTURE
+    if b"src=" in head and b"dst=" in head:
+        return LEDGER_FILE
+    return CLUSTER if head[:1] == b"{" or b"apiVersion:" in head else CAPTURE
+
+
+def find_files(paths: Sequence[Path]) -> dict[str, list[Path]]:
+    """Files by kind: those in the folders of `paths` that their names tell, and every file given by itself. BundleError if none."""
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        if path == STANDARD_INPUT:
+            found.setdefault(CAPTURE, []).append(path)
+        elif path.is_dir():
+            inside = sorted(each for each in [*path.iterdir(), *path.glob("*/*")] if each.is_file())
+            for each in inside:
+                kind = kind_of(each)
+                if kind:
+                    found.setdefault(kind, []).append(each)
+        elif path.exists():
+            found.setdefault(kind_of(path) or _kind_by_content(path), []).append(path)
+        else:
+            raise BundleError(f"{path}: no such file or folder (give a bundle folder, or captures by name)")
+    if CAPTURE not in found:
+        names = ", ".join(str(path) for path in paths)
+        raise BundleError(f"{names}: no captures found (expected files such as node-a.pcap, node-a.pcapng.gz or node-a/*.pcapng)")
+    return found
+
+
+def node_of(path: Path, settings: dict[str, str], folders: frozenset[Path]) -> str:
+    """Whose file this is: its name's first part, or its folder's name where that is inside the bundle; `bundle.toml` may rename either."""
+    if path == STANDARD_INPUT:
+        return settings.get("-", "stdin")
+    inside = path.parent not in folders and path.parent.parent in folders
+    name = path.parent.name if inside else path.name.split(".", 1)[0]
+    return settings.get(name, name)
+
+
+def _unpack(content: bytes) -> bytes:
+    """Decompressed content; of a cut stream what could be decompressed."""
+    if content[:2] == b"\x1f\x8b":
+        engine = zlib.decompressobj(wbits=31)
+    elif content[:4] == b"\x28\xb5\x2f\xfd":
+        engine = zstandard.ZstdDecompressor().decompressobj()  # type: ignore[assignment]  # the same two methods
+    else:
+        return content
+    try:
+        return engine.decompress(content)
+    except (zlib.error, zstandard.ZstdError):
+        return b""
+
+
+class _Reading:
+    """Reads the files of a bundle and gathers what cannot be read."""
+
+    def __init__(self, files: dict[str, list[Path]], folders: frozenset[Path], progress: Callable[[str, int], None]) -> None:
+        self.files, self.folders, self.progress = files, folders, progress
+        self.problems: list[Problem] = []
+        self.nodes = self._settings()
+
+    def _settings(self) -> dict[str, str]:
+        names: dict[str, str] = {}
+        for path in self.files.get(SETTINGS, []):
+            try:
+                content = tomllib.loads(path.read_text())
+            except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+                self.problems.append(Problem(str(path), f"cannot be read: {error}", "node names are taken from file names", None, "error"))
+                continue
+            names |= {str(file): str(node) for file, node in content.get("nodes", {}).items()}
+        return names
+
+    def content(self, path: Path) -> bytes | None:
+        try:
+            packed = path.read_bytes()
+        except OSError as error:
+            self.problems.append(Problem(str(path), f"cannot be read: {error.strerror}", "it was left out; check its permissions", None, "error"))
+            return None
+        content = _unpack(packed)
+        if packed and not content:
+            self.problems.append(Problem(str(path), "its compressed content is damaged", "it was left out; copy it again", 0, "error"))
+        return content
+
+    def by_node(self, kind: str) -> Iterable[tuple[str, Path, bytes]]:
+        for path in self.files.get(kind, []):
+            content = self.content(path)
+            if content is not None:
+                yield node_of(path, self.nodes, self.folders), path, content
+
+    def captures(self) -> list[Capture]:
+        """All captures, those with equal content once, in the order of node and file name."""
+        paths = sorted(self._distinct(), key=lambda path: (node_of(path, self.nodes, self.folders), path.name, str(path)))
+        with ThreadPoolExecutor(READERS) as readers:
+            return [capture for capture in readers.map(self._capture, paths) if capture is not None]
+
+    def _distinct(self) -> Iterable[Path]:
+        sizes: dict[int, list[Path]] = {}
+        for path in self.files[CAPTURE]:
+            size = path.stat().st_size if path.is_file() else -1 - len(sizes)
+            sizes.setdefault(size, []).append(path)
+        for paths in sizes.values():
+            seen: dict[bytes, Path] = {}
+            for path in sorted(paths):
+                digest = b"" if len(paths) == 1 or not path.is_file() else _digest(path)
+                if digest and digest in seen:
+                    what = f"has the same content as {seen[digest].name}"
+                    self.problems.append(Problem(str(path), what, "it was read once; remove the copy", None, "note"))
+                    continue
+                seen[digest] = path
+                yield path
+
+    def _capture(self, path: Path) -> Capture | None:
+        node = node_of(path, self.nodes, self.folders)
+        name = "standard input" if path == STANDARD_INPUT else path.name
+        try:
+            stream = sys.stdin.buffer if path == STANDARD_INPUT else path.open("rb")
+        except OSError as error:
+            self.problems.append(Problem(str(path), f"cannot be read: {error.strerror}", "it was left out; check its permissions", None, "error"))
+            return None
+        with stream:
+            return read_capture(stream, name, node, lambda position: self.progress(str(path), position))
+
+    def ledgers(self) -> dict[str, Table]:
+        tables: dict[str, list[Table]] = {}
+        for node, path, content in self.by_node(LEDGER_FILE):
+            table, problems = read_ledger(content, path.name)
+            self.problems += problems
+            tables.setdefault(node, []).append(table)
+        return {node: LEDGER.concat(each) for node, each in tables.items()}
+
+    def rules(self) -> dict[str, ProxyRules]:
+        dumps: dict[str, dict[str, str]] = {}
+        for node, path, content in self.by_node(RULES):
+            kind = path.name.removesuffix(path.suffix if path.suffix in (".gz", ".zst") else "").split(".")[-2]
+            dumps.setdefault(node, {})[kind] = content.decode(errors="replace")
+        found = {}
+        for node, dump in dumps.items():
+            found[node], problems = read_rules(dump, node)
+            self.problems += problems
+        return found
+
+
+def _digest(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "blake2b").digest()
+    except OSError:
+        return b""
+
+
+def _named(points: list[ObservationPoint], links: dict[str, dict[int, Link]]) -> list[ObservationPoint]:
+    """`points` with the interface names that links files know."""
+    return [
+        replace(point, interface=link.name) if point.ifindex >= 0 and (link := links.get(point.node, {}).get(point.ifindex)) else point
+        for point in points
+    ]
+
+
+def read_bundle(
+    paths: Sequence[Path],
+    cluster: Sequence[Path] = (),
+    *,
+    use_ledger: bool = True,
+    use_rules: bool = True,
+    use_cluster: bool = True,
+    progress: Callable[[str, int], None] = lambda _file, _position: None,
+) -> Bundle:
+    """Read a bundle: folders, or files by themselves ("-" is a capture on standard input), and `cluster` metadata beside them.
+
+    The `use_…` switches leave evidence out. `progress` is called with a capture's path and the position in its decompressed bytes.
+    BundleError where there is no capture at all.
+    """
+    files = find_files(paths)
+    files.setdefault(CLUSTER, []).extend(cluster)
+    folders = frozenset(path if path.is_dir() else path.parent for path in paths if path != STANDARD_INPUT)
+    reading = _Reading(files, folders, progress)
+    captures = reading.captures()
+    links = {node: read_links(content) for node, _, content in reading.by_node(LINKS)}
+    timeline, problems = read_cluster(files[CLUSTER]) if use_cluster else (Timeline(), [])
+    for node, known in links.items():
+        for link in known.values():
+            for address in () if link.loopback else link.addresses:
+                timeline.add_node_address(node, address)
+    ledgers = reading.ledgers() if use_ledger else {}
+    rules = reading.rules() if use_rules else {}
+    observations, points = merge_captures(captures)
+    for capture in captures:
+        reading.problems += capture.problems
+    return Bundle(
+        OBSERVATIONS.check(observations), _named(points, links), {capture.file: capture.statistics for capture in captures},
+        ledgers, links, rules, timeline, files, [*reading.problems, *problems],
+    )  # fmt: skip
+
+
+__all__ = ["Bundle", "BundleError", "find_files", "kind_of", "read_bundle"]

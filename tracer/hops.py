@@ -1,0 +1,71 @@
+"""Hops: one packet of each direction followed from observation point to observation point."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from probes.decode.numbers import SYN, TCP
+from probes.schema import Array, Table
+from tracer.connections import Joined
+from tracer.schema import HOPS
+
+
+def _followed(joined: Joined, observations: Table, rows: Array) -> Array:
+    """Of the sightings `rows` (one direction), those of the packet to follow in each connection.
+
+    Handshake before other packets, then the one that most points saw, then the first: of a SYN sent three times, the one that got furthest.
+    """
+    sightings = joined.sightings
+    rows = rows[sightings["identity"][rows] != 0]
+    connection, identity = joined.connection[rows], sightings["identity"][rows]
+    order = np.lexsort((sightings["point"][rows], identity, connection))
+    rows, connection, identity = rows[order], connection[order], identity[order]
+    new = np.ones(len(rows), bool)
+    new[1:] = (np.diff(connection) != 0) | (identity[1:] != identity[:-1])
+    group = np.cumsum(new) - 1
+    start = np.flatnonzero(new)
+    fresh_point = new.copy()
+    fresh_point[1:] |= np.diff(sightings["point"][rows]) != 0
+    points = np.add.reduceat(fresh_point.astype("i8"), start) if len(start) else start
+    first_ns = np.minimum.reduceat(sightings["time_ns"][rows], start) if len(start) else start
+    observed = sightings["row"][rows[start]]
+    handshake = (observations["proto"][observed] == TCP) & (observations["tcp_flags"][observed] & SYN > 0)
+    rank = np.lexsort((first_ns, -points, ~handshake, connection[start]))
+    leading = np.ones(len(rank), bool)
+    leading[1:] = np.diff(connection[start][rank]) != 0
+    chosen = np.zeros(len(start), bool)
+    chosen[rank[leading]] = True
+    return np.asarray(rows[chosen[group]])
+
+
+def _one_direction(joined: Joined, observations: Table, position_of_node: Array, *, reply: bool) -> Table:
+    sightings = joined.sightings
+    rows = _followed(joined, observations, np.flatnonzero(joined.forward != reply))
+    position = position_of_node[rows] * (-1 if reply else 1)
+    order = np.lexsort((sightings["row"][rows], sightings["time_ns"][rows], position, joined.connection[rows]))
+    rows = rows[order]
+    # the same tuple twice at one point is a copy (a bridge floods, a capture repeats): keep the first
+    place = np.stack([joined.connection[rows], sightings["point"][rows].astype("i8"), sightings["tuple"][rows].astype("i8")])
+    _, first = np.unique(place, axis=1, return_index=True)
+    rows = rows[np.sort(first)]
+    connection, node, time_ns = joined.connection[rows], sightings["node"][rows], sightings["time_ns"][rows]
+    begins = np.ones(len(rows), bool)
+    begins[1:] = np.diff(connection) != 0
+    start = np.maximum.accumulate(np.where(begins, np.arange(len(rows)), 0))
+    latency = np.full(len(rows), -1, "i8")
+    same_clock = ~begins[1:] & (np.diff(node) == 0)
+    latency[1:][same_clock] = np.diff(time_ns)[same_clock]
+    return {
+        "connection": connection.astype("i4"), "position": (np.arange(len(rows)) - start).astype("i4"), "row": sightings["row"][rows],
+        "node": node, "point": sightings["point"][rows], "tuple": sightings["tuple"][rows], "time_ns": time_ns,
+        "latency_ns": latency, "reply": np.full(len(rows), reply, "u1"),
+    }  # fmt: skip
+
+
+def hops(joined: Joined, observations: Table, position_of_node: Array) -> Table:
+    """The HOPS of all connections; `position_of_node` has, per sighting, where its node stands on the connection's path."""
+    request = _one_direction(joined, observations, position_of_node, reply=False)
+    answer = _one_direction(joined, observations, position_of_node, reply=True)
+    both = HOPS.concat([request, answer])
+    order = np.lexsort((both["position"], both["reply"], both["connection"]))
+    return HOPS.check({name: column[order] for name, column in both.items()})

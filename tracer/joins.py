@@ -1,0 +1,166 @@
+"""The rules that join legs, as an ordered table: each takes what is known so far and returns pairs of legs that are one connection.
+
+A rule gives `(one, other, opposed)` for `Components.join`. Precision before recall: what a rule cannot tell stays apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from probes.schema import Array, Table
+from tracer.components import Components
+from tracer.tuples import mix
+
+NAT_NS = 1_000_000_000  # a node rewrites a packet within this time, or does not have it any more
+OVERLAP_NS = 50_000_000  # two points of one node may see the ends of a connection this much apart
+
+Pairs = tuple[Array, Array, Array]
+NO_PAIRS: Pairs = (np.empty(0, "i8"), np.empty(0, "i8"), np.empty(0, "i8"))
+
+
+@dataclass(slots=True)
+class Joining:
+    """What the rules look at. `leg` has the leg of each sighting."""
+
+    sightings: Table
+    tuples: Table
+    legs: Table
+    leg: Array
+    entries: Table
+    components: Components
+
+
+def _pairs(joining: Joining, left: Array, right: Array) -> Pairs:
+    """Sightings `left` and `right` are of one packet, pairwise: their legs, and whether the flows run against each other."""
+    backward, leg = joining.sightings["backward"], joining.leg
+    distinct = leg[left] != leg[right]
+    left, right = left[distinct], right[distinct]
+    return leg[left], leg[right], backward[left] ^ backward[right]
+
+
+def same_segment(joining: Joining) -> Pairs:
+    """Sightings of one TCP segment (or SCTP packet) anywhere: sequence, acknowledgment and timestamps agree."""
+    identity = joining.sightings["identity"]
+    rows = np.flatnonzero(joining.sightings["strong"])
+    rows = rows[np.argsort(identity[rows], kind="stable")]
+    equal = identity[rows[1:]] == identity[rows[:-1]]
+    return _pairs(joining, rows[:-1][equal], rows[1:][equal])
+
+
+def same_datagram(joining: Joining) -> Pairs:
+    """Sightings of one packet with weaker marks, on one node within NAT_NS: payload, length and IP ID agree.
+
+    Beyond that they must share the source or the destination (DNAT keeps the one, SNAT the other) or be the only two flows of the node that
+    carried such a packet.
+    """
+    sightings, tuples = joining.sightings, joining.tuples
+    rows = np.flatnonzero((sightings["strong"] == 0) & (sightings["identity"] != 0))
+    rows = rows[np.lexsort((sightings["time_ns"][rows], sightings["node"][rows], sightings["identity"][rows]))]
+    left, right = rows[:-1], rows[1:]
+    near = (
+        (sightings["identity"][left] == sightings["identity"][right])
+        & (sightings["node"][left] == sightings["node"][right])
+        & (sightings["time_ns"][right] - sightings["time_ns"][left] < NAT_NS)
+    )
+    left, right = left[near], right[near]
+    one, other = sightings["tuple"][left], sightings["tuple"][right]
+    shares = _only_two_flows(joining, left)
+    for side in (("src_hi", "src_lo", "sport"), ("dst_hi", "dst_lo", "dport")):
+        shares |= np.logical_and.reduce([tuples[name][one] == tuples[name][other] for name in side])
+    return _pairs(joining, left[shares], right[shares])
+
+
+def _only_two_flows(joining: Joining, rows: Array) -> Array:
+    """Whether the packet of each of `rows` was carried by no more than two flows of its node."""
+    sightings = joining.sightings
+    place = mix(sightings["identity"], sightings["node"])
+    places, counts = np.unique(np.unique(np.stack([place, sightings["flow"].astype("u8")]), axis=1)[0], return_counts=True)
+    return np.asarray(counts[np.searchsorted(places, place[rows])] <= 2)
+
+
+def same_handshake(joining: Joining) -> Pairs:
+    """Legs of one flow that saw the same initial sequence number, on any node."""
+    legs = joining.legs
+    rows = np.flatnonzero(legs["isn"] >= 0)
+    rows = rows[np.lexsort((legs["isn"][rows], legs["flow"][rows]))]
+    left, right = rows[:-1], rows[1:]
+    same = (legs["flow"][left] == legs["flow"][right]) & (legs["isn"][left] == legs["isn"][right])
+    return left[same], right[same], np.zeros(int(same.sum()), "i8")
+
+
+def same_tuple(joining: Joining) -> Pairs:
+    """Legs of one flow that no packet joined: on one node those that overlap in time, across nodes where there is but one on each."""
+    legs, (roots, _) = joining.legs, joining.components.roots()
+    order = np.lexsort((legs["start_ns"], legs["flow"]))
+    flow, root = legs["flow"][order], roots[order]
+    split = np.flatnonzero(np.diff(flow, prepend=-1))
+    ends = np.append(split[1:], len(order))
+    several = [(a, b) for a, b in zip(split.tolist(), ends.tolist(), strict=True) if b - a > 1 and len(set(root[a:b].tolist())) > 1]
+    one: list[int] = []
+    other: list[int] = []
+    for a, b in several:
+        members = order[a:b]
+        for index, leg in enumerate(members.tolist()):
+            for later in members[index + 1 :].tolist():
+                if roots[leg] != roots[later] and _one_lifetime(legs, members, leg, later):
+                    one.append(leg)
+                    other.append(later)
+    return np.array(one, "i8"), np.array(other, "i8"), np.zeros(len(one), "i8")
+
+
+def _one_lifetime(legs: Table, members: Array, leg: int, later: int) -> bool:
+    if legs["isn"][leg] >= 0 and legs["isn"][later] >= 0 and legs["isn"][leg] != legs["isn"][later]:
+        return False
+    if legs["node"][leg] == legs["node"][later]:
+        return bool(legs["start_ns"][later] <= legs["end_ns"][leg] + OVERLAP_NS)
+    points = legs["point"][members]
+    return len(np.unique(points)) == len(points)  # clocks of two nodes are not compared; only where nothing could be confused
+
+
+def conntrack(joining: Joining) -> Pairs:
+    """Legs before and after a translation that a node's ledger holds, both on that node at that time, where nothing else could be meant."""
+    legs, entries, tuples = joining.legs, joining.entries, joining.tuples
+    translating = np.flatnonzero(entries["before"] != entries["after"])
+    if not len(translating):
+        return NO_PAIRS
+    roots, _ = joining.components.roots()
+    by_place: dict[tuple[int, int], list[int]] = {}
+    for leg, (node, flow) in enumerate(zip(legs["node"].tolist(), legs["flow"].tolist(), strict=True)):
+        by_place.setdefault((node, flow), []).append(leg)
+    one: list[int] = []
+    other: list[int] = []
+    opposed: list[int] = []
+    for entry in translating.tolist():
+        node, before, after = (int(entries[name][entry]) for name in ("node", "before", "after"))
+        ahead = by_place.get((node, int(tuples["flow"][before])), [])
+        behind = by_place.get((node, int(tuples["flow"][after])), [])
+        ahead, behind = _within(legs, entries, entry, ahead), _within(legs, entries, entry, behind)
+        if len({int(roots[leg]) for leg in ahead}) != 1 or len({int(roots[leg]) for leg in behind}) != 1:
+            continue
+        if roots[ahead[0]] != roots[behind[0]] and _compatible(legs, ahead[0], behind[0]):
+            one.append(ahead[0])
+            other.append(behind[0])
+            opposed.append(int(tuples["backward"][before] ^ tuples["backward"][after]))
+    return np.array(one, "i8"), np.array(other, "i8"), np.array(opposed, "i8")
+
+
+def _within(legs: Table, entries: Table, entry: int, candidates: list[int]) -> list[int]:
+    first, last = int(entries["first_ns"][entry]), int(entries["last_ns"][entry])
+    return [leg for leg in candidates if legs["start_ns"][leg] <= last and (first < 0 or legs["end_ns"][leg] >= first - NAT_NS)]
+
+
+def _compatible(legs: Table, one: int, other: int) -> bool:
+    known = legs["isn"][one] >= 0 and legs["isn"][other] >= 0
+    return not known or bool(legs["isn"][one] == legs["isn"][other])
+
+
+RULES: tuple[Callable[[Joining], Pairs], ...] = (same_segment, same_handshake, same_datagram, same_tuple, conntrack)
+
+
+def join_legs(joining: Joining) -> None:
+    """Apply RULES in order."""
+    for rule in RULES:
+        joining.components.join(*rule(joining))

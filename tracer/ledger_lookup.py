@@ -1,0 +1,85 @@
+"""Asking the ledger about one connection's tuples."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from probes.schema import Table
+from tracer import evidence
+from tracer.chains import Translation
+
+# A NEW line is printed after its packet: 80 ms late and more under load. Before it only by what two clocks of one node may differ.
+LATE_NS, EARLY_NS = 10_000_000_000, 200_000_000
+
+
+class LedgerLookup:
+    """Translations that nodes' ledgers hold, by the tuples seen on packets."""
+
+    def __init__(self, entries: Table) -> None:
+        self._entries = {name: column.tolist() for name, column in entries.items()}
+        self._before: dict[tuple[int, int], list[int]] = {}
+        self._after: dict[tuple[int, int], list[int]] = {}
+        for row, place in enumerate(zip(self._entries["node"], self._entries["before"], self._entries["after"], strict=True)):
+            node, before, after = place
+            self._before.setdefault((node, before), []).append(row)
+            if before != after:
+                self._after.setdefault((node, after), []).append(row)
+        self.nodes = frozenset(np.unique(entries["node"]).tolist())
+
+    def translations(
+        self, known: list[Translation], seen: list[tuple[int, int]], start_ns: int, end_ns: int
+    ) -> tuple[list[Translation], int, bool]:
+        """Complete and confirm `known` (from packets) by the ledger. `seen` has (node, client's tuple) of every sighting.
+
+        Returns the translations, the node whose own socket the client is (its tuple before NAT is never on a wire; -1 where not so), and
+        whether the ledger confirms at least one of the tuples. Where packets and ledger disagree on a node, the ledger's entry counts if
+        both its tuples were seen.
+        """
+        places = list(dict.fromkeys(seen))
+        codes = {code for _, code in places}
+        found: dict[tuple[int, int, int], Translation] = {}
+        confirmed = False
+        for node, code in places:
+            for row in self._before.get((node, code), ()):
+                if not self._at(row, start_ns, end_ns):
+                    continue
+                after = self._entries["after"][row]
+                confirmed = confirmed or after == code
+                if after != code and after in codes:
+                    found[node, code, after] = Translation(node, code, after, evidence.CONNTRACK)
+        settled = {node for node, _, _ in found}
+        for translation in known:
+            key = translation.node, translation.before, translation.after
+            if key in found:
+                found[key].evidence |= translation.evidence
+            elif translation.node not in settled:
+                found[key] = translation
+        origin = -1
+        for node, code in places:
+            if not any(key[0] == node and key[2] == code for key in found):
+                before = self._nearest(self._after.get((node, code), []), start_ns, end_ns)
+                if before is not None and self._entries["before"][before] not in codes:
+                    ahead = self._entries["before"][before]
+                    found[node, ahead, code] = Translation(node, ahead, code, evidence.CONNTRACK)
+                    origin = node
+        for node, code in places:
+            translated = any(key[0] == node and code in key[1:] for key in found)
+            if not translated:
+                rows = [row for row in self._before.get((node, code), []) if self._entries["after"][row] != code]
+                after_row = self._nearest(rows, start_ns, end_ns)
+                if after_row is not None:
+                    behind = self._entries["after"][after_row]
+                    found[node, code, behind] = Translation(node, code, behind, evidence.CONNTRACK)
+        return list(found.values()), origin, confirmed or bool(found and any(t.evidence & evidence.CONNTRACK for t in found.values()))
+
+    def _at(self, row: int, start_ns: int, end_ns: int) -> bool:
+        first = self._entries["first_ns"][row]
+        return (first < 0 or first <= end_ns + LATE_NS) and bool(self._entries["last_ns"][row] >= start_ns)
+
+    def _nearest(self, rows: list[int], start_ns: int, end_ns: int) -> int | None:
+        """The one of `rows` that began when the connection did; None where that cannot be told."""
+        possible = [row for row in rows if self._at(row, start_ns, end_ns)]
+        if len(possible) == 1:
+            return possible[0]
+        began = [row for row in possible if start_ns - EARLY_NS <= self._entries["first_ns"][row] <= start_ns + LATE_NS]
+        return min(began, key=lambda row: self._entries["first_ns"][row]) if began else None

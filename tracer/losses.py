@@ -1,0 +1,125 @@
+"""Retransmissions, and which observation point first missed the packet that had to be sent again.
+
+A point that did not capture a packet is not thereby where it was lost: only a point that saw the same bytes sent again, and not the first
+time, is named.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from probes.decode.numbers import SYN, TCP
+from probes.jit import kernel
+from probes.schema import Array, Table
+from tracer.connections import Joined
+from tracer.schema import LOSSES
+
+_MODULUS = 1 << 32
+
+
+@kernel
+def _sent_again(leg: Array, ahead: Array, seq: Array, length: Array, tsval: Array, ip_id: Array, first: Array) -> None:
+    """For sightings sorted by leg and time: `first[i]` is the earlier sighting whose bytes i repeats, -1 where i brings new ones."""
+    newest = np.full(2, -1)
+    for row in range(len(leg)):
+        if row == 0 or leg[row] != leg[row - 1]:
+            newest[:] = -1
+        first[row] = -1
+        if length[row] == 0:
+            continue
+        side = 1 if ahead[row] else 0
+        top = newest[side]
+        if top < 0:
+            newest[side] = row
+            continue
+        beyond = (seq[row] + length[row] - seq[top] - length[top]) % _MODULUS
+        if 0 < beyond < _MODULUS // 2:
+            newest[side] = row
+            continue
+        keepalive = length[row] == 1 and (seq[row] + 1 - seq[top] - length[top]) % _MODULUS == 0
+        copy = False
+        if keepalive:
+            continue
+        back = row - 1
+        while back >= 0 and leg[back] == leg[row] and row - back < 4096:
+            if ahead[back] == ahead[row] and length[back] > 0 and (seq[row] - seq[back]) % _MODULUS < length[back]:
+                if tsval[back] == tsval[row] and ip_id[back] == ip_id[row]:
+                    copy = True
+                else:
+                    first[row] = back
+            back -= 1
+        if copy:
+            first[row] = -1
+
+
+def losses(joined: Joined, observations: Table, leg: Array, hop_table: Table) -> tuple[Table, Array]:
+    """`(LOSSES table, retransmissions of each connection as int32)`. `leg` has the leg of each sighting."""
+    sightings = joined.sightings
+    rows = sightings["row"]
+    tcp = np.flatnonzero(observations["proto"][rows] == TCP)
+    order = tcp[np.lexsort((rows[tcp], sightings["time_ns"][tcp], leg[tcp]))]
+    seen = rows[order]
+    syn = (observations["tcp_flags"][seen] & SYN > 0).astype("i8")
+    length = observations["payload_bytes"][seen].astype("i8") + syn
+    seq, tsval = observations["seq"][seen].astype("i8"), observations["tsval"][seen]
+    first = np.full(len(order), -1, "i8")
+    _sent_again(leg[order], joined.forward[order], seq, length, tsval, observations["ip_id"][seen], first)
+    again = np.flatnonzero(first >= 0)
+    count = len(joined.bounds) - 1
+    if not len(again):
+        return LOSSES.empty(), np.zeros(count, "i4")
+    paths = _paths(hop_table)
+    connection, point, ahead = joined.connection[order], sightings["point"][order], joined.forward[order]
+    per_connection: dict[int, list[int]] = {}
+    for index in np.flatnonzero(np.isin(connection, connection[again])).tolist():
+        per_connection.setdefault(int(connection[index]), []).append(index)
+    repeats: dict[tuple[int, bool, int], list[int]] = {}
+    for index in again.tolist():
+        repeats.setdefault((int(connection[index]), bool(ahead[index]), int(point[index])), []).append(index)
+    found: list[tuple[int, ...]] = []
+    total = np.zeros(count, "i4")
+    for which, direction in sorted({key[:2] for key in repeats}):
+        path = paths.get((which, not direction), [])
+        places = sorted((key[2] for key in repeats if key[:2] == (which, direction)), key=lambda p: path.index(p) if p in path else len(path))
+        place = max(places, key=lambda p: (len(repeats[which, direction, p]), -places.index(p)))
+        total[which] += len(repeats[which, direction, place])
+        members = [index for index in per_connection[which] if bool(ahead[index]) == direction]
+        for index in repeats[which, direction, place]:
+            original = int(first[index])
+            last, missed = _missing(path, members, point, seq, length, tsval, original, index)
+            found.append((
+                which, int(not direction), int(sightings["time_ns"][order[original]]),
+                int(sightings["time_ns"][order[index]] - sightings["time_ns"][order[original]]), int(seq[index]), last, missed,
+            ))  # fmt: skip
+    columns = zip(*found, strict=True)
+    return {column.name: np.array(values, column.dtype) for column, values in zip(LOSSES.columns, columns, strict=True)}, total
+
+
+def _paths(hop_table: Table) -> dict[tuple[int, bool], list[int]]:
+    """Observation points in path order by (connection, reply)."""
+    paths: dict[tuple[int, bool], list[int]] = {}
+    for connection, reply, point in zip(hop_table["connection"].tolist(), hop_table["reply"].tolist(), hop_table["point"].tolist(), strict=True):
+        path = paths.setdefault((connection, bool(reply)), [])
+        if point not in path:
+            path.append(point)
+    return paths
+
+
+def _missing(
+    path: list[int], members: list[int], point: Array, seq: Array, length: Array, tsval: Array, original: int, again: int
+) -> tuple[int, int]:
+    """`(last point that saw the original, first that saw only the repetition)`; -1 where there is none."""
+    start = int(seq[again])
+
+    def covers(index: int, like: int) -> bool:
+        return bool((start - seq[index]) % _MODULUS < length[index] and tsval[index] == tsval[like])
+
+    saw = {int(point[index]) for index in members if covers(index, original)}
+    saw_again = {int(point[index]) for index in members if covers(index, again)}
+    last = -1
+    for place in path:
+        if place in saw:
+            last = place
+        elif place in saw_again:
+            return last, place
+    return last, -1

@@ -1,0 +1,170 @@
+"""The reconstruction as one visible list of steps: evidence in, connections out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from probes.decode.numbers import ICMP, ICMPV6, UDP
+from probes.schema import Array, ObservationPoint, Table, size, take
+from tracer import evidence
+from tracer.components import Components
+from tracer.connections import Joined, Path, identity_evidence, node_ranks, paths, translation_table
+from tracer.hops import hops
+from tracer.icmp_errors import attach, embedded
+from tracer.joins import Joining, join_legs
+from tracer.ledger import entries, ledger_tuples
+from tracer.ledger_lookup import LedgerLookup
+from tracer.legs import legs
+from tracer.losses import losses
+from tracer.schema import CONNECTIONS, ENTRIES
+from tracer.sides import client_side
+from tracer.sightings import joinable, sightings
+from tracer.status import handshake_times, statuses, unreachable
+from tracer.tuples import FIELDS, code_tuples
+
+
+@dataclass(slots=True)
+class Reconstruction:
+    """All tables of one run. Rows of `connections` are in the order of their start; other tables refer to them by row."""
+
+    nodes: tuple[str, ...]
+    points: tuple[ObservationPoint, ...]
+    observations: Table
+    tuples: Table
+    legs: Table
+    entries: Table
+    connections: Table
+    translations: Table
+    hops: Table
+    losses: Table
+    icmp_errors: dict[int, list[int]]  # rows of the ICMP errors about each connection that has any
+    problems: dict[int, list[str]]  # what could not be told of a connection, and why
+    sighting_rows: Array  # observations joined, by connection
+    sighting_connections: Array
+    sighting_forward: Array
+
+
+def reconstruct(observations: Table, points: Sequence[ObservationPoint], ledgers: Mapping[str, Table]) -> Reconstruction:
+    """Join `observations` (whose `point` indexes `points`) and each node's LEDGER table into connections."""
+    nodes = tuple(sorted({point.node for point in points} | set(ledgers)))
+    node_of_point = np.array([nodes.index(point.node) for point in points] or [0], "i4")
+    rows, errors = joinable(observations), embedded(observations)
+    ledger_nodes = sorted(ledgers)
+    both = [ledger_tuples(ledgers[node]) for node in ledger_nodes]
+    packets = [{name: observations[name][part] for name in FIELDS} for part in (rows, errors)]
+    tuples, codes = code_tuples([*packets, *(table for pair in both for table in pair)])
+    entry_table = entries([ledgers[node] for node in ledger_nodes], [nodes.index(node) for node in ledger_nodes], codes[2::2], codes[3::2])
+    if not len(rows):
+        return _nothing(nodes, points, observations, tuples, entry_table)
+
+    seen = sightings(observations, rows, tuples, codes[0], node_of_point)
+    proto = tuples["proto"][seen["tuple"]]
+    leg_table, leg = legs(seen, (proto == UDP) | (proto == ICMP) | (proto == ICMPV6))
+    joining = Joining(seen, tuples, leg_table, leg, entry_table, Components(size(leg_table)))
+    join_legs(joining)
+    joined, leg = _oriented(joining, observations)
+
+    bits, ranks = identity_evidence(joined, observations), node_ranks(joined, observations)
+    found = list(paths(joined, tuples, ranks, bits, LedgerLookup(entry_table)))
+    first_node = np.array([path.nodes[0] for path in found], "i4")
+    position = _positions(joined, found)
+    about = attach(joined, observations, errors, codes[1], node_of_point)
+    rejected = _rejections(observations, errors, about, len(found))
+    status, answer_ns = statuses(joined, observations, rejected)
+    hop_table = hops(joined, observations, position)
+    loss_table, again = losses(joined, observations, leg, hop_table)
+    connections = _connection_table(joined, tuples, found, first_node, bits)
+    connections |= {
+        "status": status, "answer_ns": answer_ns, "retransmissions": again,
+        "handshake_ns": handshake_times(joined, observations, first_node),
+    }  # fmt: skip
+    icmp: dict[int, list[int]] = {}
+    for row, connection in zip(observations["outer"][errors].tolist(), about.tolist(), strict=True):
+        icmp.setdefault(connection, []).append(row)
+    return Reconstruction(
+        nodes, tuple(points), observations, tuples, leg_table, entry_table,
+        CONNECTIONS.check({column.name: connections[column.name] for column in CONNECTIONS.columns}),
+        translation_table(found), hop_table, loss_table, icmp,
+        {index: path.chain.problems for index, path in enumerate(found) if path.chain.problems},
+        joined.sightings["row"], joined.connection, joined.forward,
+    )  # fmt: skip
+
+
+def _nothing(nodes: tuple[str, ...], points: Sequence[ObservationPoint], observations: Table, tuples: Table, entry_table: Table) -> Reconstruction:
+    from tracer.schema import HOPS, LEGS, LOSSES, TRANSLATIONS
+
+    none = np.empty(0, "i8")
+    return Reconstruction(
+        nodes, tuple(points), observations, tuples, LEGS.empty(), ENTRIES.check(entry_table), CONNECTIONS.empty(), TRANSLATIONS.empty(),
+        HOPS.empty(), LOSSES.empty(), {}, {}, none, none, none.astype(bool),
+    )  # fmt: skip
+
+
+def _oriented(joining: Joining, observations: Table) -> tuple[Joined, Array]:
+    """Number the components by their first packet and tell their sides; also returns the leg of each sighting in the new order."""
+    seen = joining.sightings
+    roots, parity = joining.components.roots()
+    root, side = roots[joining.leg], (seen["backward"] ^ parity[joining.leg]).astype("i8")
+    names, label = np.unique(root, return_inverse=True)
+    client, handshake = client_side(seen, observations, joining.tuples, label, side, len(names))
+    first_ns = np.full(len(names), np.iinfo("i8").max)
+    np.minimum.at(first_ns, label, seen["time_ns"])
+    lowest = np.full(len(names), np.iinfo("i8").max)  # ties in time are broken by the tuple, never by the order of files
+    np.minimum.at(lowest, label, seen["tuple"].astype("i8"))
+    number = np.empty(len(names), "i8")
+    number[np.lexsort((lowest, first_ns))] = np.arange(len(names))
+    connection = number[label]
+    order = np.lexsort((seen["row"], seen["time_ns"], seen["node"], connection))
+    bounds = np.searchsorted(connection[order], np.arange(len(names) + 1))
+    told = np.empty(len(names), bool)
+    told[number] = handshake
+    joined = Joined(take(seen, order), connection[order], (side == client[label])[order], told, bounds)
+    return joined, joining.leg[order]
+
+
+def _positions(joined: Joined, found: list[Path]) -> Array:
+    """Where each sighting's node stands on its connection's path (int64)."""
+    width = int(joined.sightings["node"].max()) + 1
+    place = np.full(len(found) * width, width, "i8")
+    for index, path in enumerate(found):
+        for position, node in enumerate(path.nodes):
+            place[index * width + node] = position
+    return place[joined.connection * width + joined.sightings["node"]]
+
+
+def _rejections(observations: Table, errors: Array, about: Array, count: int) -> Array:
+    rejected = np.full(count, -1, "i8")
+    outer = observations["outer"][errors]
+    told = (about >= 0) & unreachable(observations)[outer]
+    np.maximum.at(rejected, about[told], observations["time_ns"][outer][told])
+    return rejected
+
+
+def _connection_table(joined: Joined, tuples: Table, found: list[Path], first_node: Array, bits: Array) -> Table:
+    seen, count = joined.sightings, len(found)
+    there = seen["node"] == first_node[joined.connection]
+    start, end = np.full(count, np.iinfo("i8").max), np.full(count, -1, "i8")
+    np.minimum.at(start, joined.connection[there], seen["time_ns"][there])
+    np.maximum.at(end, joined.connection[there], seen["time_ns"][there])
+    evidences = np.array([path.chain.evidence for path in found], "i8") | bits
+    return {
+        "proto": tuples["proto"][seen["tuple"][joined.bounds[:-1]]], "start_ns": start, "end_ns": end,
+        "original": np.array([path.chain.original for path in found], "i4"),
+        "translated": np.array([path.chain.translated for path in found], "i4"),
+        "first_seen": np.array([path.first_seen for path in found], "i4"), "first_node": first_node,
+        "origin_node": np.array([path.origin_node for path in found], "i4"),
+        "confidence": np.array([evidence.confidence(value) for value in evidences.tolist()], "f4"), "evidence": evidences.astype("u2"),
+        "packets_original": _busiest_point(joined, count, forward=True), "packets_reply": _busiest_point(joined, count, forward=False),
+    }  # fmt: skip
+
+
+def _busiest_point(joined: Joined, count: int, *, forward: bool) -> Array:
+    """Packets of one direction at the point that saw most of them, per connection (int64)."""
+    rows = joined.forward == forward
+    pairs, counts = np.unique(joined.connection[rows] << 24 | joined.sightings["point"][rows].astype("i8"), return_counts=True)
+    most = np.zeros(count, "i8")
+    np.maximum.at(most, pairs >> 24, counts)
+    return most
