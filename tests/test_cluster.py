@@ -388,11 +388,14 @@ def test_slices_without_ports_have_endpoints_for_no_named_port(ports: object) ->
     assert timeline.endpoints("shop", "empty", None, "tcp", at(1)) == ()
 
 
-def test_headless_services_are_found_by_their_endpoints() -> None:
+def test_services_are_found_by_their_endpoints() -> None:
     unnamed = endpoint_slice("bare", "10.244.0.7", ports=[{"name": "", "protocol": "TCP", "port": 8080}])
     timeline = Timeline.of([*VARIED, unnamed, endpoint_slice("web", "10.244.0.7")])
     found = timeline.services_of_endpoint(parse("10.244.0.7"), 8080, "tcp", at(1))
-    assert [(port.name, port.via, port.headless, port.port) for port in found] == [("bare", "Headless", True, 8080)]
+    assert [(port.name, port.via, port.headless, port.port) for port in found] == [
+        ("bare", "Headless", True, 8080),
+        ("web", "ClusterIP", False, 80),
+    ]
     assert timeline.services_of_endpoint(parse("10.244.0.7"), 8081, "tcp", at(1)) == ()
     assert timeline.services_of_endpoint(parse("10.244.0.7"), 8080, "tcp", at(-1)) == ()
 

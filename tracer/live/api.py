@@ -166,6 +166,7 @@ def connect(kubeconfig: Path | None = None, context: str | None = None) -> Api:
 
     Raises `LoginError` where no usable credentials are found. Nothing is asked of the server yet.
     """
+    import yaml  # noqa: PLC0415 - only for the error that the client lets through
     from kubernetes import client, config  # noqa: PLC0415 - takes a second
 
     configuration = client.Configuration()
@@ -174,7 +175,7 @@ def connect(kubeconfig: Path | None = None, context: str | None = None) -> Api:
     try:
         path = None if kubeconfig is None else str(kubeconfig)
         from_file(config_file=path, context=context, client_configuration=configuration)
-    except (config.ConfigException, OSError, ValueError, TypeError) as error:
+    except (config.ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         if kubeconfig is not None or context is not None:
             raise LoginError(f"the kubeconfig cannot be used: {error}", "check --kubeconfig and --context") from error
         try:
