@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from tracer import evidence
 
@@ -35,30 +36,47 @@ class Chain:
     problems: list[str] = field(default_factory=list)
 
 
-def without_intermediates(order: Sequence[int], ends: dict[int, Ends]) -> list[int]:
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One packet of the client as a node saw it under one tuple: first and last time (ns), and the place in the order seen."""
+
+    code: int
+    first_ns: int
+    last_ns: int
+
+
+def without_intermediates(order: Sequence[Passage], ends: dict[int, Ends]) -> list[Passage]:
     """`order` without the half-translated: those that have the source of one tuple and the destination of another, which differ in both."""
     kept = []
     for candidate in order:
-        src, dst = ends[candidate]
-        before = [t for t in order if t != candidate and ends[t][0] == src]
-        after = [t for t in order if t != candidate and ends[t][1] == dst]
-        half = any(ends[a][1] != ends[b][1] and ends[a][0] != ends[b][0] for a in before for b in after)
-        if not half:
+        src, dst = ends[candidate.code]
+        others = [passage.code for passage in order if passage.code != candidate.code]
+        before, after = [t for t in others if ends[t][0] == src], [t for t in others if ends[t][1] == dst]
+        if not any(ends[a][1] != ends[b][1] and ends[a][0] != ends[b][0] for a in before for b in after):
             kept.append(candidate)
     return kept
 
 
-def translations_seen(orders: Iterable[tuple[int, Sequence[int]]], answered: frozenset[int], ends: dict[int, Ends], bits: int) -> list[Translation]:
-    """What packets alone tell. `orders` has, per node, the tuples of one client packet in the order seen; `answered` those with replies."""
-    found = []
+def translations_seen(
+    orders: Iterable[tuple[int, Sequence[Passage]]], answered: frozenset[int], ends: dict[int, Ends], bits: int
+) -> list[Translation]:
+    """What packets alone tell. `orders` has, per node, one packet's passages in order; `answered` the tuples that replies were seen for.
+
+    A packet may pass a node twice (to another node's NodePort and back): of several nodes that saw one tuple turn into another, the one
+    where it took least time did it.
+    """
+    fastest: dict[tuple[int, int], tuple[int, int]] = {}
     for node, order in orders:
         whole = without_intermediates(order, ends)
-        complete = [t for t in whole if t in answered] if answered else whole
+        complete = [passage for passage in whole if passage.code in answered] if answered else whole
         if len(complete) < 2:
             complete = whole
-        if len(complete) >= 2:
-            found.append(Translation(node, complete[0], complete[-1], bits))
-    return found
+        for before, after in pairwise(complete):
+            gap = after.first_ns - before.first_ns
+            step = before.code, after.code
+            if step not in fastest or gap < fastest[step][0]:
+                fastest[step] = gap, node
+    return [Translation(node, before, after, bits) for (before, after), (_, node) in fastest.items()]
 
 
 def chain(seen: Sequence[int], translations: Sequence[Translation], node_rank: dict[int, int]) -> Chain:

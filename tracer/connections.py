@@ -10,7 +10,7 @@ import numpy as np
 from probes.decode.numbers import SCTP, TCP, TIMESTAMPS
 from probes.schema import Array, Table
 from tracer import evidence
-from tracer.chains import Chain, Ends, Translation, chain, translations_seen
+from tracer.chains import Chain, Ends, Passage, Translation, chain, translations_seen
 from tracer.ledger_lookup import LedgerLookup
 from tracer.schema import TRANSLATIONS
 
@@ -83,20 +83,37 @@ def node_ranks(joined: Joined, observations: Table) -> dict[int, list[int]]:
     return ranks
 
 
-def _orders(tuples: list[int], nodes: list[int], identities: list[int]) -> Iterator[tuple[int, list[int]]]:
-    """Per node that saw several tuples, the order in which it saw one packet in most of them. Sightings come in order of time per node."""
+def _passages(tuples: list[int], identities: list[int], times: list[int]) -> list[Passage]:
+    """The passages of the packet that was seen under most tuples, in order of time; empty where none was seen under several."""
+    by_packet: dict[int, dict[int, Passage]] = {}
+    for code, identity, time_ns in zip(tuples[:SAMPLED_SIGHTINGS], identities, times, strict=False):
+        if identity:
+            seen = by_packet.setdefault(identity, {})
+            seen[code] = Passage(code, seen[code].first_ns if code in seen else time_ns, time_ns)
+    best = max(by_packet.values(), key=len, default={})
+    return sorted(best.values(), key=lambda passage: (passage.first_ns, passage.last_ns)) if len(best) > 1 else []
+
+
+def _orders(
+    nodes: list[int], tuples: list[int], identities: list[int], times: list[int], ahead: list[bool], reverse: Array
+) -> Iterator[tuple[int, list[Passage]]]:
+    """Per node that saw the client's packets under several tuples, one packet's passages. Sightings come in order of node and time.
+
+    The kernel stamps a packet once on its way in, so a bridge's port and the bridge show equal times: then the answer's way back decides.
+    """
     start = 0
     for end in range(1, len(nodes) + 1):
         if end < len(nodes) and nodes[end] == nodes[start]:
             continue
-        if len(set(tuples[start:end])) > 1:
-            by_packet: dict[int, dict[int, None]] = {}
-            for index in range(start, min(end, start + SAMPLED_SIGHTINGS)):
-                if identities[index]:
-                    by_packet.setdefault(identities[index], {})[tuples[index]] = None
-            best = max(by_packet.values(), key=len, default={})
-            if len(best) > 1:
-                yield nodes[start], list(best)
+        there = range(start, end)
+        out, back = [i for i in there if ahead[i]], [i for i in there if not ahead[i]]
+        if len({tuples[i] for i in out}) > 1:
+            request = _passages([tuples[i] for i in out], [identities[i] for i in out], [times[i] for i in out])
+            answer = _passages([tuples[i] for i in back], [identities[i] for i in back], [times[i] for i in back])
+            nearness = {int(reverse[passage.code]): -passage.first_ns for passage in answer}
+            request.sort(key=lambda passage: (passage.first_ns, passage.last_ns, nearness.get(passage.code, 0)))
+            if request:
+                yield nodes[start], request
         start = end
 
 
@@ -134,7 +151,8 @@ def paths(joined: Joined, tuples: Table, ranks: dict[int, list[int]], bits: Arra
         known: list[Translation] = []
         if len(set(seen)) > 1:
             answers = {int(reverse[code]) for code in columns["tuple"][here][~ahead][:ANSWER_SAMPLE].tolist()}
-            orders = list(_orders(seen, nodes, columns["identity"][here][ahead].tolist()))
+            every = (columns[name][here].tolist() for name in ("node", "tuple", "identity", "time_ns"))
+            orders = list(_orders(*every, ahead.tolist(), reverse))
             known = translations_seen(orders, frozenset(answers), ends, int(bits[connection]))
         start_ns, end_ns = int(columns["time_ns"][here].min()), int(columns["time_ns"][here].max())
         known, origin, confirmed = ledger.translations(known, list(zip(nodes, seen, strict=True)), start_ns, end_ns)

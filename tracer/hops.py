@@ -38,11 +38,26 @@ def _followed(joined: Joined, observations: Table, rows: Array) -> Array:
     return np.asarray(rows[chosen[group]])
 
 
-def _one_direction(joined: Joined, observations: Table, position_of_node: Array, *, reply: bool) -> Table:
+def _nearness(joined: Joined, rows: Array, others: Array) -> Array:
+    """For each sighting of one direction, when (int64 ns) its point saw the packet of the other direction; 0 where it did not.
+
+    The kernel stamps a packet once on its way in: a bridge's port and the bridge show equal times, and the way back tells which is nearer.
+    """
     sightings = joined.sightings
-    rows = _followed(joined, observations, np.flatnonzero(joined.forward != reply))
+    key = joined.connection[others] << 24 | sightings["point"][others].astype("i8")
+    order = np.lexsort((sightings["time_ns"][others], key))
+    key, times = key[order], sightings["time_ns"][others][order]
+    want = joined.connection[rows] << 24 | sightings["point"][rows].astype("i8")
+    at = np.minimum(np.searchsorted(key, want), max(len(key) - 1, 0))
+    return np.where(key[at] == want, times[at], 0) if len(key) else np.zeros(len(rows), "i8")
+
+
+def _one_direction(joined: Joined, rows: Array, others: Array, position_of_node: Array, *, reply: bool) -> Table:
+    """HOPS rows of the packets `rows`; `others` are those of the other direction."""
+    sightings = joined.sightings
     position = position_of_node[rows] * (-1 if reply else 1)
-    order = np.lexsort((sightings["row"][rows], sightings["time_ns"][rows], position, joined.connection[rows]))
+    nearness = -_nearness(joined, rows, others)
+    order = np.lexsort((sightings["row"][rows], nearness, sightings["time_ns"][rows], position, joined.connection[rows]))
     rows = rows[order]
     # the same tuple twice at one point is a copy (a bridge floods, a capture repeats): keep the first
     place = np.stack([joined.connection[rows], sightings["point"][rows].astype("i8"), sightings["tuple"][rows].astype("i8")])
@@ -64,8 +79,9 @@ def _one_direction(joined: Joined, observations: Table, position_of_node: Array,
 
 def hops(joined: Joined, observations: Table, position_of_node: Array) -> Table:
     """The HOPS of all connections; `position_of_node` has, per sighting, where its node stands on the connection's path."""
-    request = _one_direction(joined, observations, position_of_node, reply=False)
-    answer = _one_direction(joined, observations, position_of_node, reply=True)
+    asked, answered = (_followed(joined, observations, np.flatnonzero(joined.forward == way)) for way in (True, False))
+    request = _one_direction(joined, asked, answered, position_of_node, reply=False)
+    answer = _one_direction(joined, answered, asked, position_of_node, reply=True)
     both = HOPS.concat([request, answer])
     order = np.lexsort((both["position"], both["reply"], both["connection"]))
     return HOPS.check({name: column[order] for name, column in both.items()})

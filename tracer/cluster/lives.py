@@ -6,6 +6,7 @@ resourceVersions. Only a watch event's time is exact.
 
 from __future__ import annotations
 
+import bisect
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -89,7 +90,8 @@ class Life:
 
     def at(self, time_ns: int) -> Object | None:
         """The state at that time, None where the object did not exist."""
-        return next((item for start, end, item in self.spans() if start <= time_ns < end), None)
+        place = bisect.bisect_right(self.versions, time_ns, key=lambda version: version.start_ns)
+        return self.versions[place - 1].item if place and time_ns < self.end_ns else None
 
 
 def key_of(item: Object) -> str:

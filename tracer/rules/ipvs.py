@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from probes import addresses
@@ -146,6 +146,7 @@ class Ipvs:
 
     def _walked(self, packet: Packet) -> State:
         """The state in which the packet leaves the nat table's prerouting rules for IPVS."""
+        packet = replace(packet, to_node=True)  # kube-ipvs0 has every Service's address, so that all are the node's own
         walk = self._rulesets[packet.ipv6].walk(_HOOK if _HOOK in self._rulesets[packet.ipv6].chains else _SERVICES, packet)
         return walk.outcomes[0].state if walk.outcomes else walk.passed
 

@@ -1,8 +1,8 @@
 """kube-proxy's nftables mode, from `nft list ruleset`.
 
 Names are those of kube-proxy (pkg/proxy/nftables/proxier.go): tables `ip kube-proxy` and `ip6 kube-proxy`; chain `services` looks an
-address up in the maps `service-ips` and `service-nodeports`, which lead to a Service port's own chains (service-…, local-…, external-…, whose names
-hold namespace, name, protocol and port name) and from there to an endpoint in one step of chance.
+address up in the maps `service-ips` and `service-nodeports`, which lead to a Service port's own chains (service-…, local-…, external-…,
+whose names hold namespace, name, protocol and port name) and from there to an endpoint in one step of chance.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TABLE = "kube-proxy"
 _HOOK, _NODE_ADDRESSES = "nat-prerouting", "nodeport-ips"
 _TABLE = re.compile(r"table (\S+) (\S+) \{$")
 _BLOCK = re.compile(r"(chain|set|map) (\S+) \{$")
-_ELEMENTS = re.compile(r"elements = \{(.*)\}", re.DOTALL)
+_ELEMENTS = re.compile(r"elements = \{([^{}]*)\}")
 _SERVICE_CHAIN = re.compile(r"(?:service|local|external|endpoint|firewall)-[A-Z0-9]{8}-([^/]+)/([^/]+)/\w+/([^/_]*)")
 _COMMENT = re.compile(r'comment "([^"]*)"')
 _ADDRESS = r"[0-9a-fA-F][0-9a-fA-F.:]*|::[0-9a-fA-F.:]*"
@@ -143,7 +143,9 @@ def read_listing(text: str, file: str) -> tuple[Listing, list[Problem]]:
         if depth == 0 and (match := _TABLE.match(stripped)):
             table = listing.tables.setdefault(match[1], Table()) if match[2] == TABLE else None
             depth = 1
-        elif depth == 1 and (match := _BLOCK.match(stripped)):
+        elif depth >= 1 and (match := _BLOCK.match(stripped)):
+            if depth == 2 and opened is not None and table is not None:
+                _close(table, *opened, body)  # its brace is missing
             opened, body, depth = (match[1], match[2]), [], 2
             listing.iptables_chains += match[2].startswith(("KUBE-SVC-", "KUBE-SEP-"))
         elif stripped == "}":
