@@ -138,14 +138,17 @@ def read_listing(text: str, file: str) -> tuple[Listing, list[Problem]]:
     depth = 0
     lines = text.split("\n")
     whole = lines if lines[-1].strip() in ("", "}") else lines[:-1]
-    for line in (*whole, "}"):  # the last brace closes a block that the dump left open, and is a stray one otherwise
+    closed = len(whole) == len(lines)
+    for number, line in enumerate((*whole, "}")):  # the last brace closes a block that the dump left open
         stripped = line.strip()
+        closed &= number < len(whole) or depth == 0
         if depth == 0 and (match := _TABLE.match(stripped)):
             table = listing.tables.setdefault(match[1], Table()) if match[2] == TABLE else None
             depth = 1
         elif depth >= 1 and (match := _BLOCK.match(stripped)):
             if depth == 2 and opened is not None and table is not None:
-                _close(table, *opened, body)  # its brace is missing
+                _close(table, *opened, body)
+            closed &= depth == 1
             opened, body, depth = (match[1], match[2]), [], 2
             listing.iptables_chains += match[2].startswith(("KUBE-SVC-", "KUBE-SEP-"))
         elif stripped == "}":
@@ -154,8 +157,7 @@ def read_listing(text: str, file: str) -> tuple[Listing, list[Problem]]:
             depth = max(depth - 1, 0)
         elif depth == 2 and stripped:
             body.append(stripped)
-    closed = len(whole) == len(lines) and text.count("{") == text.count("}")
-    what = "a table is not closed: later rules are missing"
+    what = "a table or block is not closed: rules are missing"
     return listing, [] if closed else [Problem(file, what, "the file was cut; record it again", len(lines))]
 
 
