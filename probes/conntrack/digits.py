@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from probes.jit import inlined
 from probes.schema import Array
 
@@ -15,7 +17,7 @@ def number(content: Array, at: int, stop: int) -> int:
         return -1
     value = 0
     for place in range(at, stop):
-        digit = content[place]
+        digit = int(np.int64(content[place]))  # not the byte's own type, which would overflow where this runs uncompiled
         if digit < _ZERO or digit > _NINE:
             return -1
         value = value * 10 + (digit - _ZERO)
@@ -25,6 +27,7 @@ def number(content: Array, at: int, stop: int) -> int:
 @inlined
 def _hexadecimal(byte: int) -> int:
     """Value of a hexadecimal digit; -1 where it is none."""
+    byte = int(np.int64(byte))
     if _ZERO <= byte <= _NINE:
         return byte - _ZERO
     lower = byte | 0x20

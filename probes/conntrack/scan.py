@@ -81,7 +81,7 @@ def _head(content: Array, at: int, stop: int, numbers: Array) -> int:
             continue
         begin, token, equals = at, 0, False
         while at < stop and content[at] != _BLANK and content[at] != _TAB:
-            token = (token << 8 | content[at]) & _TOKEN_MASK
+            token = (token << 8 | int(np.int64(content[at]))) & _TOKEN_MASK
             equals = equals or content[at] == _EQUALS
             at += 1
         if equals:
@@ -149,7 +149,7 @@ def _entry(content: Array, at: int, stop: int, numbers: Array, groups: Array) ->
             if content[at] == _EQUALS and value_at < 0:
                 value_at = at + 1
             if value_at < 0:
-                token = (token << 8 | content[at]) & _TOKEN_MASK
+                token = (token << 8 | int(np.int64(content[at]))) & _TOKEN_MASK
             at += 1
         field = -1
         if value_at < 0:
