@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from tracer import evidence
+from tracer.passages import Passage
 
 Ends = tuple[tuple[int, int, int], tuple[int, int, int]]  # (source, destination), each (hi, lo, port)
 
@@ -36,46 +37,41 @@ class Chain:
     problems: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """One packet of the client as a node saw it under one tuple: first and last time (ns), and the place in the order seen."""
-
-    code: int
-    first_ns: int
-    last_ns: int
-
-
-def without_intermediates(order: Sequence[Passage], ends: dict[int, Ends]) -> list[Passage]:
+def without_intermediates(order: Sequence[int], ends: dict[int, Ends]) -> list[int]:
     """`order` without the half-translated: those that have the source of one tuple and the destination of another, which differ in both."""
     kept = []
     for candidate in order:
-        src, dst = ends[candidate.code]
-        others = [passage.code for passage in order if passage.code != candidate.code]
-        before, after = [t for t in others if ends[t][0] == src], [t for t in others if ends[t][1] == dst]
+        src, dst = ends[candidate]
+        before = [t for t in order if t != candidate and ends[t][0] == src]
+        after = [t for t in order if t != candidate and ends[t][1] == dst]
         if not any(ends[a][1] != ends[b][1] and ends[a][0] != ends[b][0] for a in before for b in after):
             kept.append(candidate)
     return kept
 
 
-def translations_seen(
-    orders: Iterable[tuple[int, Sequence[Passage]]], answered: frozenset[int], ends: dict[int, Ends], bits: int
-) -> list[Translation]:
-    """What packets alone tell. `orders` has, per node, one packet's passages in order; `answered` the tuples that replies were seen for.
+def half_translated_replies(codes: Sequence[int], ahead: Sequence[bool], ends: dict[int, Ends]) -> set[int]:
+    """Tuples that only replies had and that lead where the client's packets were seen to go: SNAT undone, DNAT not yet."""
+    asked = {code for code, forward in zip(codes, ahead, strict=True) if forward}
+    targets = {ends[code][1] for code in asked}
+    return {code for code in codes if code not in asked and ends[code][1] in targets}
+
+
+def translations_seen(seen: Iterable[Passage], ends: dict[int, Ends], bits: int) -> list[Translation]:
+    """What packets alone tell.
 
     A packet may pass a node twice (to another node's NodePort and back): of several nodes that saw one tuple turn into another, the one
     where it took least time did it.
     """
     fastest: dict[tuple[int, int], tuple[int, int]] = {}
-    for node, order in orders:
-        whole = without_intermediates(order, ends)
-        complete = [passage for passage in whole if passage.code in answered] if answered else whole
+    for passage in seen:
+        whole = without_intermediates(passage.order, ends)
+        complete = [code for code in whole if code in passage.answered] if passage.answered else whole
         if len(complete) < 2:
             complete = whole
-        for before, after in pairwise(complete):
-            gap = after.first_ns - before.first_ns
-            step = before.code, after.code
-            if step not in fastest or gap < fastest[step][0]:
-                fastest[step] = gap, node
+        for step in pairwise(complete):
+            gap = passage.gaps.get(step)
+            if gap is not None and (step not in fastest or gap < fastest[step][0]):
+                fastest[step] = gap, passage.node
     return [Translation(node, before, after, bits) for (before, after), (_, node) in fastest.items()]
 
 

@@ -29,19 +29,32 @@ def mix(*columns: Array) -> Array:
 def code_tuples(sources: Sequence[Table]) -> tuple[Table, list[Array]]:
     """`(TUPLES table, codes)` for tables that have the columns FIELDS; `codes[i]` has one tuple (int32) per row of `sources[i]`.
 
-    Codes are in the order of the tuples' hashes, so they do not depend on the order of the rows.
+    The table also has the reverse of every tuple, seen or not. Codes are in the order of the tuples' hashes, so they do not depend on the
+    order of the rows.
     """
     columns = {name: np.concatenate([source[name] for source in sources]) for name in FIELDS}
-    forward, backward = mix(*(columns[name] for name in FIELDS)), mix(*(columns[name] for name in _REVERSED))
-    hashes, first, inverse = np.unique(forward, return_index=True, return_inverse=True)
+    seen, first, inverse = np.unique(mix(*(columns[name] for name in FIELDS)), return_index=True, return_inverse=True)
     distinct = take(columns, first)
-    canonical = np.minimum(hashes, backward[first])
+    both = {name: np.concatenate([distinct[name], distinct[turned]]) for name, turned in zip(FIELDS, _REVERSED, strict=True)}
+    hashes, first = np.unique(mix(*(both[name] for name in FIELDS)), return_index=True)
+    both = take(both, first)
+    canonical = np.minimum(hashes, mix(*(both[name] for name in _REVERSED)))
     _, flow = np.unique(canonical, return_inverse=True)
-    tuples: Table = {name: distinct[name].astype(dict_dtype[name]) for name in FIELDS}
+    tuples: Table = {name: both[name].astype(_DTYPES[name]) for name in FIELDS}
     tuples["flow"] = flow.astype("i4")
     tuples["backward"] = (hashes != canonical).astype("u1")
+    codes = np.searchsorted(hashes, seen)[inverse].astype("i4")
     bounds = np.cumsum([len(source["proto"]) for source in sources])[:-1]
-    return TUPLES.check(tuples), np.split(inverse.astype("i4"), bounds)
+    return TUPLES.check(tuples), np.split(codes, bounds)
 
 
-dict_dtype = {column.name: column.dtype for column in TUPLES.columns}
+def reverse_codes(tuples: Table) -> Array:
+    """For each tuple the code of its reverse (int64)."""
+    order = np.lexsort((tuples["backward"], tuples["flow"]))
+    reverse = np.arange(len(order))  # a tuple whose two ends are equal is its own reverse
+    twins = np.flatnonzero(np.diff(tuples["flow"][order]) == 0)
+    reverse[order[twins]], reverse[order[twins + 1]] = order[twins + 1], order[twins]
+    return reverse
+
+
+_DTYPES = {column.name: column.dtype for column in TUPLES.columns}

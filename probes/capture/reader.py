@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -262,10 +262,13 @@ def read_capture(stream: BinaryIO, file: str, node: str, progress: Callable[[int
     return reader.finish()
 
 
-def chunks_of(captures: list[Capture]) -> Iterator[Table]:
-    """The observations of several captures with `point` counted through all of them."""
-    first = 0
+def merge_captures(captures: list[Capture]) -> tuple[Table, list[ObservationPoint]]:
+    """All observations of `captures` in one table, `point` and `outer` counted through all of them, and the points themselves."""
+    points: list[ObservationPoint] = []
+    rows = 0
     for capture in captures:
-        capture.observations["point"] += np.uint32(first)
-        first += len(capture.points)
-        yield capture.observations
+        capture.observations["point"] += np.uint32(len(points))
+        capture.observations["outer"][capture.observations["outer"] >= 0] += rows
+        points += capture.points
+        rows += len(capture.observations["outer"])
+    return OBSERVATIONS.concat([capture.observations for capture in captures]), points
