@@ -255,7 +255,7 @@ def test_a_watch_beats_the_whole_seconds_of_a_dump() -> None:
     after = pod("new", "10.244.0.7", version=20, created=50, started=52)
     after["status"]["conditions"] = [{"type": "PodReadyToStartContainers", "status": "True", "lastTransitionTime": clock(52)}]
     timeline = Timeline(
-        [*listed(pod("old", "10.244.0.7", version=10), after), event(52.4, "DELETED", pod("old", "10.244.0.7", version=15))]
+        [*listed(pod("old", "10.244.0.7", version=10), after, floor=60), event(52.4, "DELETED", pod("old", "10.244.0.7", version=15))]
     )
     assert [who(timeline, "10.244.0.7", moment) for moment in (52.2, 52.5)] == ["pod old", "pod new"]
 

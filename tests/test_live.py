@@ -421,6 +421,23 @@ def test_a_connection_that_breaks_in_mid_line_is_resumed_where_it_was(server: Se
     assert recording.said == []
 
 
+def test_an_event_in_pieces_and_events_in_one_piece_are_the_same(server: Server, record: Callable[..., Recording]) -> None:
+    one, two, three = (line("ADDED", pod(name, "10.244.0.2", 105 + place)) for place, name in enumerate(("one", "two", "three")))
+    server.faults[PODS, "watch"].append(streamed(one[:50], one[50:-1], one[-1:] + two + three))
+    recording = record()
+    recording.until(lambda: len(recording.lines) == 3)
+    assert recording.events() == [("ADDED", "one"), ("ADDED", "two"), ("ADDED", "three")]
+
+
+def test_a_server_that_ends_every_watch_at_once_is_not_hammered(server: Server, record: Callable[..., Recording]) -> None:
+    server.always[PODS] = streamed()
+    server.faults[PODS, "list"].extend([lambda handler, query: handler.list(PODS, query)] * 101)
+    recording = record()
+    recording.until(lambda: len(server.asked(PODS, "watch")) >= 2)
+    time.sleep(0.5)
+    assert len(server.asked(PODS, "watch")) < 30  # every 50 ms or more
+
+
 def test_bookmarks_move_the_place_to_resume_from_and_are_asked_for(server: Server, record: Callable[..., Recording]) -> None:
     bookmark = {"kind": "Pod", "apiVersion": "v1", "metadata": {"resourceVersion": "777"}}
     server.faults[PODS, "watch"].append(streamed(line("BOOKMARK", bookmark)))
