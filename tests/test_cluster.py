@@ -234,8 +234,7 @@ def test_watched_pods_hold_an_address_from_getting_it_until_deleted() -> None:
     moments = (-1, 0, 22.3, 24.4999, 24.5, 24.7, 24.8, 26.2, 29.9, 30, 99)
     assert [who(timeline, "10.244.0.7", moment) for moment in moments] == [
         *(None, "pod old", "pod old", "pod old"),  # a terminating pod still owns its address
-        *(None, None),
-        "pod new",  # on its node, about to report the address, and nobody else has it
+        *(None, None, None),  # on its node, but it has not reported the address yet
         *("pod new", "pod new"),
         *(None, None),  # failed: given up, though the status still shows it
     ]
@@ -455,7 +454,9 @@ def test_malformed_fields_never_raise(seed: int) -> None:
         ([Claim.certain("a", 10, 30)], [None, "a", "a", None]),
         ([Claim.certain("a", 10, 30), Claim.certain("b", 20, 40)], [None, "a", "b", "b"]),  # the later-started wins
         ([Claim.certain("a", 10, 30), Claim("b", 10, 40, 35, 40)], [None, "a", "a", "b"]),  # the certain one wins
-        ([Claim("a", 0, 40, 0, 5), Claim("b", 20, 40, 30, 40)], ["a", "a", "b", "b"]),
+        ([Claim("a", 0, 40, 0, 5), Claim("b", 20, 40, 30, 40)], ["a", "a", None, "b"]),  # b may have begun: nobody can tell
+            ([Claim("a", 10, 40, 30, 40)], [None, None, None, "a"]),  # it may not have begun
+            ([Claim("a", 10, 40, 30, 40, watched=True)], [None, "a", "a", "a"]),
     ],
 )
 def test_a_history_is_the_winning_claim_at_each_moment(claims: list[Claim[str]], expected: list[str | None]) -> None:

@@ -23,6 +23,7 @@ class Claim(Generic[T]):
     end_ns: int
     sure_start_ns: int
     sure_end_ns: int
+    watched: bool = False  # whoever had the key before the start is known
 
     @classmethod
     def certain(cls, value: T, start_ns: int, end_ns: int) -> Claim[T]:
@@ -33,8 +34,8 @@ class Claim(Generic[T]):
 class History(Generic[T]):
     """The holder of one key over time.
 
-    Of several claims a certain one beats one that may have ended, then the later-started wins; one that may not have begun yet holds
-    nothing. With `exclusive`, two certain claims at one time mean that nobody can tell: no holder.
+    Of several claims a certain one beats an uncertain one, then the later-started wins. With `exclusive`, two certain claims at one
+    time mean that nobody can tell: no holder.
     """
 
     __slots__ = ("_starts", "_values")
@@ -71,8 +72,7 @@ def _holder(claims: list[Claim[T]], moment: int, *, exclusive: bool) -> T | None
         return None
     if sure:
         return max(sure, key=lambda claim: (claim.sure_start_ns, claim.start_ns)).value
-    begun = [claim for claim in claims if claim.sure_start_ns <= moment]
-    return max(begun, key=lambda claim: (claim.start_ns, claim.sure_start_ns)).value if begun else None
+    return max(claims, key=lambda claim: (claim.start_ns, claim.sure_start_ns)).value if claims else None
 
 
 class Histories(Generic[K, T]):

@@ -108,6 +108,7 @@ def _written_addresses(item: Object) -> set[Address]:
 def pod_claims(life: Life) -> Iterator[tuple[Address, Claim[Life]]]:
     """What a pod claims: for each address, from the state that first had it until the first that has not."""
     held: dict[Address, tuple[int, int]] = {}  # address: (possible start, certain start)
+    watched = len(life.versions) > 0 and not pod_addresses(life.versions[0].item)
     before: Version | None = None
     for version in life.versions:
         now = pod_addresses(version.item)
@@ -119,7 +120,7 @@ def pod_claims(life: Life) -> Iterator[tuple[Address, Claim[Life]]]:
             held[new] = _start(version, before)
         before = version
     for last, starts in held.items():
-        yield last, Claim(life, starts[0], life.end_ns, starts[1], life.end_ns if life.end_exact else life.seen_ns)
+        yield last, Claim(life, starts[0], life.end_ns, starts[1], life.end_ns if life.end_exact else life.seen_ns, watched)
 
 
 def _claim(life: Life, starts: tuple[int, int], end: int, before: Version | None) -> Claim[Life]:
@@ -131,15 +132,16 @@ def _claim(life: Life, starts: tuple[int, int], end: int, before: Version | None
 def _start(version: Version, before: Version | None) -> tuple[int, int]:
     """When an address was got: at the earliest, and by when for certain.
 
-    The kubelet reports podIPs after the sandbox is up, and a pod may have sent packets by then: the state without the address (or, where
-    no watch saw it, status.startTime, the kubelet taking the pod on) bounds it from below.
+    A watch tells exactly: not before the pod reported it (its sandbox may have been up for some milliseconds, but a name given then would
+    be a guess, and the packet may be meant for the predecessor). In a dump, API times are cut to whole seconds: from status.startTime,
+    the kubelet taking the pod on, unless a predecessor is known to have held the address for longer.
     """
+    if version.exact:
+        return version.start_ns, version.start_ns
     started = time_ns(at(version.item, "status", "startTime")) or version.start_ns
-    if before is not None and _written_addresses(before.item):
-        return version.start_ns, version.start_ns  # another sandbox: until then, the pod had the other address
     if before is not None:
-        earliest = before.start_ns if before.exact else max(before.start_ns, started)
-        return min(earliest, version.start_ns), version.start_ns
+        got = version.start_ns if _written_addresses(before.item) else min(max(before.start_ns, started), version.start_ns)
+        return got, version.start_ns
     ready = [
         time_ns(condition.get("lastTransitionTime"))
         for condition in dicts(version.item, "status", "conditions")
@@ -147,7 +149,6 @@ def _start(version: Version, before: Version | None) -> tuple[int, int]:
     ]
     running = [time_ns(at(status, "state", "running", "startedAt")) for status in dicts(version.item, "status", "containerStatuses")]
     known = [moment for moment in ready + running if moment is not None]
-    # API times are cut to whole seconds: for certain only a second later.
     sure = min(known) + SECOND_NS if known else started
     return min(started, version.seen_ns), max(min(started, version.seen_ns), min(sure, version.seen_ns))
 
