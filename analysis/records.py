@@ -64,7 +64,7 @@ class Recorder:
         return {
             "id": f"c{connection + 1}", "parent": None, "trace": f"t{connection + 1}", "protocol": protocol, "operation": None,
             "status": STATUSES[columns["status"][connection]], "start_ns": start, "end_ns": end,
-            "client": _owner(self.src(original), named.client) if original >= 0 else None,
+            "client": _owner(self.src(named.source), named.client) if named.source >= 0 else None,
             "server": _owner(self.dst(translated), named.server) if translated >= 0 else None,
             "service": _service(named), "ingress": None,
             "original": self._tuple(original, protocol), "translated": self._tuple(translated, protocol),

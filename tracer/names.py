@@ -8,30 +8,30 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from probes.addresses import Address, text
-from probes.decode.numbers import PROTOCOL_NAMES, SYN, TCP
+from probes.decode.numbers import IN, OUT, PROTOCOL_NAMES, SYN, TCP
 from probes.links import Link
 from probes.schema import Table
-from tracer import evidence
 from tracer.cluster import Owner, ServicePort, Timeline
-from tracer.origin import FirstPacket, verdict
+from tracer.origin import INITIAL_TTLS, FirstPacket, could_be_door, masqueraded
 from tracer.pipeline import Reconstruction
-from tracer.status import REFUSED, STATUSES, TIMEOUT
-
-EXTERNAL_SOURCE = "external"
-
+from tracer.status import REFUSED, TIMEOUT
 
 @dataclass(slots=True)
 class Named:
-    """One connection with names. `original` and `translated` are tuple codes, -1 where honesty forbids to tell."""
+    """One connection with names. `original` and `translated` are tuple codes, -1 where honesty forbids to tell.
+
+    `source` is the tuple whose source is the client's address: `original`, or the first one seen where only its destination is in doubt.
+    """
 
     original: int
     translated: int
-    client: Owner | None
-    server: Owner | None
-    service: ServicePort | None
-    direct: bool  # reached without a Service's address
     confidence: float
     evidence: int
+    source: int = -1
+    client: Owner | None = None
+    server: Owner | None = None
+    service: ServicePort | None = None
+    direct: bool = False  # reached without a Service's address
     candidates: list[int] = field(default_factory=list)  # tuples that `original` could be
     problems: list[str] = field(default_factory=list)
 
@@ -44,18 +44,51 @@ def _destination(tuples: Table, code: int) -> tuple[Address, int]:
     return (int(tuples["dst_hi"][code]), int(tuples["dst_lo"][code])), int(tuples["dport"][code])
 
 
+def _first_packets(traced: Reconstruction) -> tuple[dict[int, list[tuple[int, int]]], dict[int, int]]:
+    """Per connection the (observation, point) of each hop of the client's packet, and the observation of the answer's first hop."""
+    requests: dict[int, list[tuple[int, int]]] = {}
+    answers: dict[int, int] = {}
+    columns = (traced.hops[name].tolist() for name in ("connection", "row", "point", "reply"))
+    for connection, row, point, reply in zip(*columns, strict=True):
+        if reply:
+            answers.setdefault(connection, row)
+        else:
+            requests.setdefault(connection, []).append((row, point))
+    return requests, answers
+
+
 class Naming:
     """Answers for one reconstruction, from the timeline, the nodes' links and the packets."""
 
     def __init__(self, traced: Reconstruction, timeline: Timeline, links: Mapping[str, Mapping[int, Link]]) -> None:
         self.traced, self.timeline = traced, timeline
         self._columns = {name: column.tolist() for name, column in traced.connections.items()}
-        first = traced.hops["position"] == 0
-        request, answer = first & (traced.hops["reply"] == 0), first & (traced.hops["reply"] == 1)
-        self._first = dict(zip(traced.hops["connection"][request].tolist(), traced.hops["row"][request].tolist(), strict=True))
-        self._answer = dict(zip(traced.hops["connection"][answer].tolist(), traced.hops["row"][answer].tolist(), strict=True))
-        self._ledgers = set(np.unique(traced.entries["node"]).tolist())
+        self._links = links
+        self._captured = {point.node for point in traced.points}
+        self._requests, self._answer = _first_packets(traced)
         self._largest_mss = self._largest(links)
+        self._doors = self._find_doors(links)
+        self._original_on: dict[int, set[str]] = {}  # nodes whose ledger has a tuple as an original one
+        for node, before in zip(traced.entries["node"].tolist(), traced.entries["before"].tolist(), strict=True):
+            self._original_on.setdefault(before, set()).add(traced.nodes[node])
+
+    def _find_doors(self, links: Mapping[str, Mapping[int, Link]]) -> set[tuple[int, str]]:
+        """(connection, node) where a packet of the client was seen as its sender made it: coming into the node from a pod of it.
+
+        A capture of no node's is taken inside a pod, where its packets go out: "" stands for the node that the pod is on.
+        """
+        traced, observations, points = self.traced, self.traced.observations, self.traced.points
+        nodes = {str(item.get("metadata", {}).get("name")) for item in self.timeline.objects("Node")}
+        kinds = [link.kind if (link := links.get(point.node, {}).get(point.ifindex)) else None for point in points]
+        inside = np.array([point.node not in nodes for point in points], bool)
+        possible = np.array([could_be_door(point.interface, kind) for point, kind in zip(points, kinds, strict=True)], bool)
+        rows = traced.sighting_rows
+        point = observations["point"][rows]
+        fresh = np.isin(observations["ttl"][rows], INITIAL_TTLS) & (observations["tunnel"][rows] == 0)
+        way = observations["direction"][rows] != np.where(inside[point], IN, OUT)
+        at = np.flatnonzero(traced.sighting_forward & fresh & way & possible[point])
+        pairs = np.unique(traced.sighting_connections[at] << 24 | point[at].astype("i8"))
+        return {(pair >> 24, "" if inside[pair & 0xFFFFFF] else points[pair & 0xFFFFFF].node) for pair in pairs.tolist()}
 
     def _largest(self, links: Mapping[str, Mapping[int, Link]]) -> dict[tuple[str, bool], int]:
         """The largest MSS a socket of each node could use, per family (True: IPv6): of its links' MTUs and of the SYNs that passed it."""
@@ -85,97 +118,89 @@ class Naming:
         original, translated = columns["original"][connection], columns["translated"][connection]
         protocol = PROTOCOL_NAMES.get(columns["proto"][connection], "")
         start_ns, answer_ns = columns["start_ns"][connection], columns["answer_ns"][connection]
-        named = Named(original, translated, None, None, None, False, columns["confidence"][connection], columns["evidence"][connection])
+        named = Named(original, translated, columns["confidence"][connection], columns["evidence"][connection])
         named.problems += self.traced.problems.get(connection, [])
         if original >= 0:
-            self._judge_origin(named, connection, start_ns)
-            original = named.original
-        if original >= 0:
+            named.source = original
             named.client = self._client(connection, original, start_ns, protocol)
-            address, port = _destination(tuples, original)
-            named.service = self.timeline.service(address, port, protocol, start_ns)
-            if named.service is None and self.timeline.is_service_address(address, start_ns):
-                named.problems.append(f"no Service has port {port}/{protocol} at {text(*address)}")
-                if translated == original:
-                    named.translated = -1
-            elif named.service is not None and translated >= 0 and _destination(tuples, translated) == (address, port):
-                # The packet kept a Service's address as far as it was seen: dropped, rejected, or translated where nobody looked.
-                named.translated = -1
-                if columns["status"][connection] not in (REFUSED, TIMEOUT):
-                    named.problems.append("the translation of this Service's address was not seen")
-            named.direct = named.service is None and not self.timeline.empty and not self.timeline.is_service_address(address, start_ns)
+            self._judge_origin(named, connection, start_ns, protocol)
+        if named.original >= 0:
+            self._name_service(named, connection, start_ns, protocol)
         if named.translated >= 0:
             address, port = _destination(tuples, named.translated)
             when = answer_ns if answer_ns >= 0 else start_ns
             named.server = self.timeline.owner(address, when, port, protocol) or self.timeline.owner(address, start_ns, port, protocol)
-        if named.direct and named.translated >= 0:
-            address, port = _destination(tuples, named.translated)
-            backed = self.timeline.services_of_endpoint(address, port, protocol, start_ns)
+        return named
+
+    def _name_service(self, named: Named, connection: int, start_ns: int, protocol: str) -> None:
+        tuples, timeline = self.traced.tuples, self.timeline
+        address, port = _destination(tuples, named.original)
+        named.service = timeline.service(address, port, protocol, start_ns)
+        if named.service is not None:
+            if named.translated >= 0 and _destination(tuples, named.translated) == (address, port):
+                # The packet kept a Service's address as far as it was seen: dropped, rejected, or translated where nobody looked.
+                named.translated = -1
+                if self._columns["status"][connection] not in (REFUSED, TIMEOUT):
+                    named.problems.append("the translation of this Service's address was not seen")
+        elif timeline.is_service_address(address, start_ns):
+            named.problems.append(f"no Service has port {port}/{protocol} at {text(*address)}")
+            if named.translated == named.original:
+                named.translated = -1
+        elif not timeline.empty:
+            named.direct = True
+            backed = timeline.services_of_endpoint(address, port, protocol, start_ns)
             if len(backed) == 1 and backed[0].headless:
                 named.service = backed[0]
-        return named
 
     def _client(self, connection: int, original: int, start_ns: int, protocol: str) -> Owner | None:
         address, port = _source(self.traced.tuples, original)
         origin = self._columns["origin_node"][connection]
         owner = self.timeline.owner(address, start_ns, port, protocol)
         if owner is None and origin >= 0 and self.timeline.is_service_address(address, start_ns):
-            node = self.traced.nodes[origin]
-            return Owner("node", node, None, node, None, None, None)
+            node = self.traced.nodes[origin]  # IPVS makes the VIP the source of a node's own call
+            return Owner("node", node, node=node)
         return owner
 
-    def _judge_origin(self, named: Named, connection: int, start_ns: int) -> None:
-        """Take `original` back where the first tuple seen may be the far side of a masquerade that no observation point saw."""
-        tuples, first_seen = self.traced.tuples, self._columns["first_seen"][connection]
-        if named.original != first_seen or self._columns["first_node"][connection] in self._confirmed(first_seen):
+    def _judge_origin(self, named: Named, connection: int, start_ns: int, protocol: str) -> None:
+        """Take `original` back where the first tuple seen may be the far side of a translation that no observation point saw."""
+        first_seen, client = self._columns["first_seen"][connection], named.client
+        if named.original != first_seen or client is None:
             return
-        address, port = _source(tuples, first_seen)
-        if not self.timeline.is_node_address(address, start_ns):
+        there = client.node or self.traced.nodes[self._columns["first_node"][connection]]
+        if there in self._original_on.get(first_seen, ()):
             return
-        target, target_port = _destination(tuples, first_seen)
-        protocol = PROTOCOL_NAMES.get(self._columns["proto"][connection], "")
-        if self.timeline.service(target, target_port, protocol, start_ns):
-            return  # still asks for a Service: nothing was translated yet
-        owner = self.timeline.owner(address, start_ns, None)
-        backed = self.timeline.services_of_endpoint(target, target_port, protocol, start_ns)
-        there = self.traced.nodes[self._columns["first_node"][connection]]
-        if owner is None or owner.kind != "node" or (owner.node != there and not backed):
+        target, target_port = _destination(self.traced.tuples, first_seen)
+        asks_service = self.timeline.service(target, target_port, protocol, start_ns) is not None
+        captured = there in self._captured
+        if client.kind == "node":
+            if captured and asks_service:
+                return
+        elif asks_service:
             return
-        if owner.node == there:
-            if not any(not service.headless for service in backed):
-                return  # no Service leads here: nothing would have translated it
-            masqueraded, bits = verdict(self._first_packet(connection, there, address, port))
-        else:
-            masqueraded, bits = None, 0
-        if masqueraded is False:
+        if not (client.kind == "node" and not captured):
+            backed = self.timeline.services_of_endpoint(target, target_port, protocol, start_ns)
+            if all(service.headless for service in backed) and self.timeline.owner(target, start_ns) is not None:
+                return  # no Service's address leads here
+        verdict: bool | None = None
+        if client.kind == "pod" and {(connection, there), (connection, "")} & self._doors:
+            return
+        if client.kind == "node" and captured:
+            verdict, bits = masqueraded(self._first_packet(connection, there, first_seen))
             named.evidence |= bits
-            return
-        why = "was masqueraded by" if masqueraded else "may have been masqueraded by"
-        named.problems.append(f"{text(*address)} {why} {owner.node} before any observation point; the tuple before it was not seen")
-        named.candidates = [] if masqueraded else [first_seen]
-        named.original, named.evidence = -1, named.evidence | bits
+            if verdict is False:
+                return
+        src, _ = _source(self.traced.tuples, first_seen)
+        how = "was translated" if verdict else "may have been translated"
+        named.problems.append(f"{text(*src)} {how} before any observation point; the tuple before it was not seen")
+        named.candidates = [] if verdict else [first_seen]
+        named.original = -1
+        if client.kind != "pod":  # DNAT keeps the source; only a masquerade hides it, and that never looks like a pod
+            named.client, named.source = None, -1
 
-    def _confirmed(self, code: int) -> frozenset[int]:
-        """Nodes whose ledger has `code` as an original tuple."""
-        if not hasattr(self, "_originals"):
-            self._originals: dict[int, set[int]] = {}
-            for node, before in zip(self.traced.entries["node"].tolist(), self.traced.entries["before"].tolist(), strict=True):
-                self._originals.setdefault(before, set()).add(node)
-        return frozenset(self._originals.get(code, ()))
-
-    def _first_packet(self, connection: int, node: str, address: Address, port: int) -> FirstPacket:
+    def _first_packet(self, connection: int, node: str, first_seen: int) -> FirstPacket:
         observations = self.traced.observations
-        row, answer = self._first.get(connection), self._answer.get(connection)
-        mss = int(observations["mss"][row]) if row is not None else 0
-        ttl = int(observations["ttl"][row]) if row is not None else 64
+        address, port = _source(self.traced.tuples, first_seen)
+        row, answer = next(iter(self._requests.get(connection, ())), None), self._answer.get(connection)
+        mss, ttl = (int(observations["mss"][row[0]]), int(observations["ttl"][row[0]])) if row else (0, INITIAL_TTLS[0])
         answer_mss = int(observations["mss"][answer]) if answer is not None else 0
-        largest = self._largest_mss.get((node, address[0] != 0), 0)
-        return FirstPacket(mss, answer_mss, largest > answer_mss, port, ttl)
-
-
-def confidence_of(named: Named) -> float:
-    """0 where nothing was told; else that of the evidence."""
-    return named.confidence if named.original >= 0 or named.translated >= 0 else 0.0
-
-
-__all__ = ["STATUSES", "Named", "Naming", "confidence_of", "evidence"]
+        return FirstPacket(mss, answer_mss, self._largest_mss.get((node, address[0] != 0), 0) > answer_mss, port, ttl)

@@ -23,7 +23,6 @@ class Claim(Generic[T]):
     end_ns: int
     sure_start_ns: int
     sure_end_ns: int
-    watched: bool = False  # whoever had the key before the start is known
 
     @classmethod
     def certain(cls, value: T, start_ns: int, end_ns: int) -> Claim[T]:
@@ -34,8 +33,8 @@ class Claim(Generic[T]):
 class History(Generic[T]):
     """The holder of one key over time.
 
-    Of several claims a certain one beats an uncertain one, then the later-started wins. With `exclusive`, two certain claims at one
-    time mean that nobody can tell: no holder.
+    Of several claims a certain one beats those that may have ended, then the later-started wins; where no claim is certain and one may
+    have begun, nobody can tell. With `exclusive`, two certain claims at one time mean the same.
     """
 
     __slots__ = ("_starts", "_values")
@@ -72,7 +71,9 @@ def _holder(claims: list[Claim[T]], moment: int, *, exclusive: bool) -> T | None
         return None
     if sure:
         return max(sure, key=lambda claim: (claim.sure_start_ns, claim.start_ns)).value
-    return max(claims, key=lambda claim: (claim.start_ns, claim.sure_start_ns)).value if claims else None
+    if any(claim.sure_start_ns > moment for claim in claims):
+        return None
+    return max(claims, key=lambda claim: (claim.sure_start_ns, claim.start_ns)).value if claims else None
 
 
 class Histories(Generic[K, T]):

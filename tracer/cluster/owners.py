@@ -108,7 +108,6 @@ def _written_addresses(item: Object) -> set[Address]:
 def pod_claims(life: Life) -> Iterator[tuple[Address, Claim[Life]]]:
     """What a pod claims: for each address, from the state that first had it until the first that has not."""
     held: dict[Address, tuple[int, int]] = {}  # address: (possible start, certain start)
-    watched = len(life.versions) > 0 and not pod_addresses(life.versions[0].item)
     before: Version | None = None
     for version in life.versions:
         now = pod_addresses(version.item)
@@ -120,7 +119,7 @@ def pod_claims(life: Life) -> Iterator[tuple[Address, Claim[Life]]]:
             held[new] = _start(version, before)
         before = version
     for last, starts in held.items():
-        yield last, Claim(life, starts[0], life.end_ns, starts[1], life.end_ns if life.end_exact else life.seen_ns, watched)
+        yield last, Claim(life, starts[0], life.end_ns, starts[1], life.end_ns if life.end_exact else life.seen_ns)
 
 
 def _claim(life: Life, starts: tuple[int, int], end: int, before: Version | None) -> Claim[Life]:
