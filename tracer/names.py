@@ -16,6 +16,9 @@ from tracer.origin import INITIAL_TTLS, FirstPacket, could_be_door, masqueraded
 from tracer.pipeline import Reconstruction
 from tracer.status import REFUSED, TIMEOUT
 
+INSIDE_POD = ""
+
+
 @dataclass(slots=True)
 class Named:
     """One connection with names. `original` and `translated` are tuple codes, -1 where honesty forbids to tell.
@@ -72,10 +75,10 @@ class Naming:
         for node, before in zip(traced.entries["node"].tolist(), traced.entries["before"].tolist(), strict=True):
             self._original_on.setdefault(before, set()).add(traced.nodes[node])
 
-    def _find_doors(self, links: Mapping[str, Mapping[int, Link]]) -> set[tuple[int, str]]:
-        """(connection, node) where a packet of the client was seen as its sender made it: coming into the node from a pod of it.
+    def _find_doors(self, links: Mapping[str, Mapping[int, Link]]) -> dict[int, set[str]]:
+        """Nodes where a packet of each connection's client was seen as its sender made it: coming into the node from a pod of it.
 
-        A capture of no node's is taken inside a pod, where its packets go out: "" stands for the node that the pod is on.
+        A capture of no node's is taken inside a pod, where its packets go out: that is INSIDE_POD.
         """
         traced, observations, points = self.traced, self.traced.observations, self.traced.points
         nodes = {str(item.get("metadata", {}).get("name")) for item in self.timeline.objects("Node")}
@@ -88,7 +91,10 @@ class Naming:
         way = observations["direction"][rows] != np.where(inside[point], IN, OUT)
         at = np.flatnonzero(traced.sighting_forward & fresh & way & possible[point])
         pairs = np.unique(traced.sighting_connections[at] << 24 | point[at].astype("i8"))
-        return {(pair >> 24, "" if inside[pair & 0xFFFFFF] else points[pair & 0xFFFFFF].node) for pair in pairs.tolist()}
+        doors: dict[int, set[str]] = {}
+        for pair in pairs.tolist():
+            doors.setdefault(pair >> 24, set()).add(INSIDE_POD if inside[pair & 0xFFFFFF] else points[pair & 0xFFFFFF].node)
+        return doors
 
     def _largest(self, links: Mapping[str, Mapping[int, Link]]) -> dict[tuple[str, bool], int]:
         """The largest MSS a socket of each node could use, per family (True: IPv6): of its links' MTUs and of the SYNs that passed it."""
@@ -164,27 +170,25 @@ class Naming:
     def _judge_origin(self, named: Named, connection: int, start_ns: int, protocol: str) -> None:
         """Take `original` back where the first tuple seen may be the far side of a translation that no observation point saw."""
         first_seen, client = self._columns["first_seen"][connection], named.client
-        if named.original != first_seen or client is None:
+        if named.original != first_seen or self.timeline.empty:
             return
-        there = client.node or self.traced.nodes[self._columns["first_node"][connection]]
-        if there in self._original_on.get(first_seen, ()):
+        there = (client.node if client else None) or self.traced.nodes[self._columns["first_node"][connection]]
+        if client is not None and there in self._original_on.get(first_seen, ()):
             return
         target, target_port = _destination(self.traced.tuples, first_seen)
         asks_service = self.timeline.service(target, target_port, protocol, start_ns) is not None
         captured = there in self._captured
-        if client.kind == "node":
-            if captured and asks_service:
-                return
-        elif asks_service:
+        kind = client.kind if client else None
+        if asks_service and (kind != "node" or captured):
             return
-        if not (client.kind == "node" and not captured):
+        if kind != "node" or captured:
             backed = self.timeline.services_of_endpoint(target, target_port, protocol, start_ns)
             if all(service.headless for service in backed) and self.timeline.owner(target, start_ns) is not None:
                 return  # no Service's address leads here
-        verdict: bool | None = None
-        if client.kind == "pod" and {(connection, there), (connection, "")} & self._doors:
+        if kind in ("pod", None) and (self._doors.get(connection, set()) & {there, INSIDE_POD}):
             return
-        if client.kind == "node" and captured:
+        verdict: bool | None = None
+        if kind == "node" and captured:
             verdict, bits = masqueraded(self._first_packet(connection, there, first_seen))
             named.evidence |= bits
             if verdict is False:
@@ -194,7 +198,7 @@ class Naming:
         named.problems.append(f"{text(*src)} {how} before any observation point; the tuple before it was not seen")
         named.candidates = [] if verdict else [first_seen]
         named.original = -1
-        if client.kind != "pod":  # DNAT keeps the source; only a masquerade hides it, and that never looks like a pod
+        if kind != "pod":  # DNAT keeps the source; only a masquerade hides it, and that never looks like a pod
             named.client, named.source = None, -1
 
     def _first_packet(self, connection: int, node: str, first_seen: int) -> FirstPacket:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probes.decode.numbers import ICMP, ICMPV6, UDP
 from probes.schema import Array, ObservationPoint, Table, size, take
 from tracer import evidence
 from tracer.components import Components
@@ -61,8 +60,7 @@ def reconstruct(observations: Table, points: Sequence[ObservationPoint], ledgers
         return _nothing(nodes, points, observations, tuples, entry_table)
 
     seen = sightings(observations, rows, tuples, codes[0], node_of_point)
-    proto = tuples["proto"][seen["tuple"]]
-    leg_table, leg = legs(seen, (proto == UDP) | (proto == ICMP) | (proto == ICMPV6))
+    leg_table, leg = legs(seen, observations)
     joining = Joining(seen, tuples, leg_table, leg, entry_table, Components(size(leg_table)))
     join_legs(joining)
     joined, leg = _oriented(joining, observations)
