@@ -68,8 +68,10 @@ class Recorder:
             "server": _owner(self.dst(translated), named.server) if translated >= 0 else None,
             "service": _service(named), "ingress": None,
             "original": self._tuple(original, protocol), "translated": self._tuple(translated, protocol),
+            "ports": self._ports(named),
+            "policies": [{"name": p.name, "value": p.value, "held": p.held, "why": p.why} for p in self.trace.policies.get(connection, ())],
             "translations": [self._translation(row) for row in self._translations.get(connection, ())],
-            "hops": [self._hop(row) for row in self._hops.get(connection, ())],
+            "hops": [self._hop(row, named) for row in self._hops.get(connection, ())],
             "packets": {"original": columns["packets_original"][connection], "reply": columns["packets_reply"][connection]},
             "handshake_ns": _known(columns["handshake_ns"][connection]),
             "retransmissions": columns["retransmissions"][connection],
@@ -77,8 +79,17 @@ class Recorder:
             "latency": {"total_ns": end - start, "network_ns": None, "server_ns": None, "uncertainty_ns": 0},
             "evidence": evidence.names(named.evidence), "parent_evidence": [], "confidence": round(named.confidence, 4),
             "candidates": [self._tuple(code, protocol) for code in named.candidates],
+            "last_seen_at": self._last_seen(connection),
             "problems": [*named.problems, *self._unseen(original, seen)],
         }  # fmt: skip
+
+    def _last_seen(self, connection: int) -> str | None:
+        """Where an attempt without an answer was seen last; None where there was an answer."""
+        rows = self._hops.get(connection, ())
+        if self._connections["packets_reply"][connection] or not rows:
+            return None
+        point = self.trace.tables.points[int(self.trace.tables.hops["point"][rows[-1]])]
+        return f"{point.node}/{point.interface}"
 
     def _unseen(self, original: int, seen: int) -> list[str]:
         return [] if original >= 0 or seen < 0 else [f"first seen as {self.src(seen)} > {self.dst(seen)}"]
@@ -90,9 +101,43 @@ class Recorder:
         return {
             "node": self.trace.tables.nodes[int(table["node"][row])], "before": f"{self.src(before)} > {self.dst(before)}",
             "after": f"{self.src(after)} > {self.dst(after)}", "kinds": kinds, "evidence": evidence.names(int(table["evidence"][row])),
+            "rules": self._rules(int(table["node"][row]), before, after),
         }  # fmt: skip
 
-    def _hop(self, row: int) -> Record:
+    def _rules(self, node: int, before: int, after: int) -> Record | None:
+        """What kube-proxy's rules of the node say of this translation; None without a dump, or where they do not have it."""
+        rules = self.trace.bundle.rules.get(self.trace.tables.nodes[node])
+        if rules is None or self.dst(before) == self.dst(after):
+            return None
+        tuples = self.trace.tables.tuples
+        (address, port), (target, target_port) = ((address_of(tuples, code, "dst"), int(tuples["dport"][code])) for code in (before, after))
+        protocol, source = PROTOCOL_NAMES.get(int(tuples["proto"][before]), ""), address_of(tuples, before, "src")
+        endpoint_ = (target, target_port)
+        path = rules.service_path(address, port, protocol, endpoint_, source=source)
+        path = path or rules.node_port_path(port, protocol, endpoint_, source=source, ipv6=address[0] != 0)
+        return None if path is None else {"mode": rules.mode, "service": path.service, "chains": list(path.chains), "walked": path.rules_walked}
+
+    def _ports(self, named: Named) -> Record:
+        """The four ports of a Service call, each where it applies: nodePort, port, targetPort, containerPort."""
+        service, server, tuples = named.service, named.server, self.trace.tables.tuples
+        reached = int(tuples["dport"][named.translated]) if named.translated >= 0 else None
+        return {
+            "node_port": service.node_port if service and service.via == "NodePort" else None, "port": service.port if service else None,
+            "target_port": service.target_port if service else None,
+            "container_port": reached if server and server.kind == "pod" and (server.container or service) else None,
+            "container": server.container if server else None,
+        }  # fmt: skip
+
+    def _port_kind(self, code: int, named: Named) -> str | None:
+        """Which of the four ports a hop's tuple leads to (a reply's: comes from); None where no Service is involved."""
+        if named.service is None or named.service.via == "Headless":
+            return None
+        ends = (self.src(code), self.dst(code))
+        if named.original >= 0 and self.dst(named.original) in ends:
+            return "nodePort" if named.service.via == "NodePort" else "port"
+        return "containerPort" if named.translated >= 0 and self.dst(named.translated) in ends else None
+
+    def _hop(self, row: int, named: Named) -> Record:
         table, tables = self.trace.tables.hops, self.trace.tables
         code, observed = int(table["tuple"][row]), int(table["row"][row])
         first = row - int(table["position"][row])
@@ -102,7 +147,7 @@ class Recorder:
         return {
             "node": point.node, "interface": point.interface, "direction": ("unknown", "in", "out")[int(tables.observations["direction"][observed])],
             "path": "reply" if table["reply"][row] else "request", "src": self.src(code), "dst": self.dst(code), "tunnel": self._tunnel(observed),
-            "time_ns": int(table["time_ns"][row]), "offset_ns": int(table["time_ns"][row] - table["time_ns"][first]) if same_clock else None,
+            "port_kind": self._port_kind(code, named), "time_ns": int(table["time_ns"][row]), "offset_ns": int(table["time_ns"][row] - table["time_ns"][first]) if same_clock else None,
             "latency_ns": latency, "uncertainty_ns": None if latency is None else 0,
             "file": point.file, "frame": int(tables.observations["frame"][observed]),
         }  # fmt: skip
@@ -124,6 +169,11 @@ class Recorder:
             "last_seen_at": None if last < 0 else f"{tables.points[last].node}/{tables.points[last].interface}",
             "first_missed_at": None if missed < 0 else f"{tables.points[missed].node}/{tables.points[missed].interface}",
         }  # fmt: skip
+
+
+def address_of(tuples: Table, code: int, side: str) -> tuple[int, int]:
+    """(hi, lo) of a tuple's "src" or "dst"."""
+    return int(tuples[f"{side}_hi"][code]), int(tuples[f"{side}_lo"][code])
 
 
 def _known(value: int) -> int | None:
@@ -152,5 +202,5 @@ def _service(named: Named) -> Record | None:
         return {"namespace": None, "name": None, "port": None, "via": "direct"} if named.direct else None
     return {
         "namespace": service.namespace, "name": service.name, "port": str(service.port), "via": service.via, "port_name": service.port_name,
-        "node_port": service.node_port, "target_port": service.target_port, "type": service.type,
+        "type": service.type,
     }  # fmt: skip

@@ -85,3 +85,17 @@ def hops(joined: Joined, observations: Table, position_of_node: Array) -> Table:
     both = HOPS.concat([request, answer])
     order = np.lexsort((both["position"], both["reply"], both["connection"]))
     return HOPS.check({name: column[order] for name, column in both.items()})
+
+
+def handshake_times(hop_table: Table, observations: Table, count: int) -> Array:
+    """SYN to SYN-ACK at the point that saw the client's SYN first (int64 ns per connection), -1 where that point did not see both."""
+    flags = observations["tcp_flags"][hop_table["row"]]
+    tcp = (observations["proto"][hop_table["row"]] == TCP) & (flags & SYN > 0)
+    key = hop_table["connection"].astype("i8") << 24 | hop_table["point"]
+    first = np.flatnonzero(tcp & (hop_table["reply"] == 0) & (hop_table["position"] == 0))
+    answers = np.flatnonzero(tcp & (hop_table["reply"] == 1))
+    _, asked, answered = np.intersect1d(key[first], key[answers], return_indices=True)
+    times = np.full(count, -1, "i8")
+    taken = hop_table["time_ns"][answers[answered]] - hop_table["time_ns"][first[asked]]
+    times[hop_table["connection"][first[asked]]] = np.where(taken >= 0, taken, -1)
+    return times

@@ -11,17 +11,17 @@ from probes.schema import Array, ObservationPoint, Table, size, take
 from tracer import evidence
 from tracer.components import Components
 from tracer.connections import Joined, Path, identity_evidence, node_ranks, paths, translation_table
-from tracer.hops import hops
+from tracer.hops import handshake_times, hops
 from tracer.icmp_errors import attach, embedded
 from tracer.joins import Joining, join_legs
 from tracer.ledger import entries, ledger_tuples
 from tracer.ledger_lookup import LedgerLookup
 from tracer.legs import legs
 from tracer.losses import losses
-from tracer.schema import CONNECTIONS, ENTRIES
+from tracer.schema import CONNECTIONS, ENTRIES, HOPS, LEGS, LOSSES, TRANSLATIONS
 from tracer.sides import client_side
 from tracer.sightings import joinable, sightings
-from tracer.status import handshake_times, statuses, unreachable
+from tracer.status import statuses, unreachable
 from tracer.tuples import FIELDS, code_tuples
 
 
@@ -77,7 +77,7 @@ def reconstruct(observations: Table, points: Sequence[ObservationPoint], ledgers
     connections = _connection_table(joined, tuples, found, first_node, bits)
     connections |= {
         "status": status, "answer_ns": answer_ns, "retransmissions": again,
-        "handshake_ns": handshake_times(joined, observations, first_node),
+        "handshake_ns": handshake_times(hop_table, observations, len(found)),
     }  # fmt: skip
     icmp: dict[int, list[int]] = {}
     for row, connection in zip(observations["outer"][errors].tolist(), about.tolist(), strict=True):
@@ -92,8 +92,6 @@ def reconstruct(observations: Table, points: Sequence[ObservationPoint], ledgers
 
 
 def _nothing(nodes: tuple[str, ...], points: Sequence[ObservationPoint], observations: Table, tuples: Table, entry_table: Table) -> Reconstruction:
-    from tracer.schema import HOPS, LEGS, LOSSES, TRANSLATIONS
-
     none = np.empty(0, "i8")
     return Reconstruction(
         nodes, tuple(points), observations, tuples, LEGS.empty(), ENTRIES.check(entry_table), CONNECTIONS.empty(), TRANSLATIONS.empty(),

@@ -68,13 +68,3 @@ def statuses(joined: Joined, observations: Table, rejected: Array) -> tuple[Arra
     answer = np.where(refused, refusals, _earliest(joined, ~ahead))
     answer = np.where(accepted, _earliest(joined, accepts), answer)
     return status.astype("i1"), answer
-
-
-def handshake_times(joined: Joined, observations: Table, first_node: Array) -> Array:
-    """First SYN to first SYN-ACK on the connection's first node (int64 ns), -1 where either was not seen there."""
-    sightings = joined.sightings
-    flags = observations["tcp_flags"][sightings["row"]]
-    there = (observations["proto"][sightings["row"]] == TCP) & (sightings["node"] == first_node[joined.connection])
-    syn = _earliest(joined, there & joined.forward & (flags & (SYN | ACK) == SYN))
-    accept = _earliest(joined, there & ~joined.forward & (flags & (SYN | ACK) == SYN | ACK))
-    return np.where((syn >= 0) & (accept >= syn), accept - syn, -1)

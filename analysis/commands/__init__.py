@@ -1,0 +1,42 @@
+"""The command line: one file per verb. The composition root: it alone imports from `probes`, `tracer` and `analysis` alike, and prints."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from analysis.commands.doctor import doctor
+from analysis.commands.show import show
+from analysis.commands.snapshot import snapshot
+from analysis.commands.trace import trace
+from analysis.commands.watch import watch
+
+app = typer.Typer(
+    name="hopline",
+    help="Which way did this connection go through the cluster? One record before and after every NAT, across nodes.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (trace, show, snapshot, watch, doctor):
+    app.command()(command)
+
+
+def _version(asked: bool) -> None:  # noqa: FBT001 (typer calls it)
+    if asked:
+        from importlib.metadata import version  # noqa: PLC0415 - rarely asked
+
+        typer.echo(f"hopline {version('hopline')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(_show: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False) -> None:
+    """Which way did this connection go through the cluster? One record before and after every NAT, across nodes."""
+
+
+def main() -> None:
+    """The `hopline` command."""
+    app()

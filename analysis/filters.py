@@ -1,0 +1,72 @@
+"""Which records to show: a row per filter, all must agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from analysis.records import Record
+
+Test = Callable[[Record], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What the user asked for; None asks nothing. Names are `name` or `namespace/name`, and a trailing `*` matches any rest."""
+
+    pod: str | None = None
+    service: str | None = None
+    node: str | None = None
+    address: str | None = None
+    port: int | None = None
+    protocol: str | None = None
+    status: str | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
+
+    def accept(self, record: Record) -> bool:
+        """Whether `record` is one of those asked for."""
+        return all(test(record) for test in self._tests())
+
+    def _tests(self) -> list[Test]:
+        asked: list[tuple[object, Test]] = [
+            (self.pod, lambda r: any(e and e["kind"] == "pod" and fits(self.pod, e["namespace"], e["name"]) for e in (r["client"], r["server"]))),
+            (self.service, lambda r: bool(r["service"] and fits(self.service, r["service"]["namespace"], r["service"]["name"]))),
+            (self.node, lambda r: self.node in {hop["node"] for hop in r["hops"]}),
+            (self.address, lambda r: any(end.rpartition(":")[0].strip("[]") == self.address for end in _ends(r))),
+            (self.port, lambda r: any(end.rpartition(":")[2] == str(self.port) for end in _ends(r))),
+            (self.protocol, lambda r: bool(r["protocol"] == self.protocol)),
+            (self.status, lambda r: bool(r["status"] == self.status)),
+            (self.since_ns, lambda r: bool(r["end_ns"] >= (self.since_ns or 0))),
+            (self.until_ns, lambda r: bool(r["start_ns"] <= (self.until_ns or 0))),
+        ]
+        return [test for value, test in asked if value is not None]
+
+
+def fits(pattern: str | None, namespace: str | None, name: str | None) -> bool:
+    """Whether `namespace/name` is what `pattern` (`name`, `namespace/name`, either with a trailing `*`) means."""
+    whole, text = f"{namespace}/{name}", pattern or ""
+    if text.endswith("*"):
+        return whole.startswith(text[:-1]) or (name or "").startswith(text[:-1])
+    return text in (whole, name)
+
+
+def _ends(record: Record) -> set[str]:
+    tuples = [record[name] for name in ("original", "translated") if record[name]]
+    return {each[side] for each in [*tuples, *record["hops"]] for side in ("src", "dst")}
+
+
+def moment(text: str, first_ns: int) -> int:
+    """A time of the user's in ns: `+1.5` is seconds after the first packet, else ISO 8601 (UTC where it names no zone) or epoch seconds.
+
+    ValueError where `text` is none of these.
+    """
+    if text.startswith("+"):
+        return first_ns + round(float(text[1:]) * 1e9)
+    try:
+        return round(float(text) * 1e9)
+    except ValueError:
+        when = datetime.fromisoformat(text)
+        when = when if when.tzinfo else when.replace(tzinfo=UTC)
+        return int(when.timestamp()) * 1_000_000_000 + when.microsecond * 1000

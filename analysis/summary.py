@@ -1,0 +1,98 @@
+"""What was and was not seen: the header of every report, and `--summary`'s JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from analysis.records import Record
+from tracer.status import STATUSES
+from tracer.trace import Trace
+
+Summary = dict[str, Any]
+
+
+def summarise(trace: Trace, records: list[Record]) -> Summary:
+    """Files, packets, capture drops, truncation, evidence per node, and connections by status and by what could not be told.
+
+    `records` are all of the trace's, not a selection. Every count is an int; unknown is None.
+    """
+    bundle, tables = trace.bundle, trace.tables
+    captures = {
+        file: {
+            "node": next((point.node for point in tables.points if point.file == file), None),
+            "frames": each.frames, "bytes": each.bytes, "truncated_frames": each.truncated, "non_ip_frames": each.other,
+            "dropped_by_capture": each.dropped, "first_ns": each.first_ns, "last_ns": each.last_ns,
+            "comments": [{"frame": frame, "text": text} for frame, text in each.comments],
+        }
+        for file, each in bundle.captures.items()
+    }  # fmt: skip
+    captured = {point.node for point in tables.points}
+    known = {str(item.get("metadata", {}).get("name")) for item in bundle.timeline.objects("Node")}
+    first = [each["first_ns"] for each in captures.values() if each["first_ns"] is not None]
+    last = [each["last_ns"] for each in captures.values() if each["last_ns"] is not None]
+    return {
+        "files": {kind: sorted(path.name for path in paths) for kind, paths in sorted(bundle.files.items()) if paths},
+        "captures": captures,
+        "first_ns": min(first, default=None), "last_ns": max(last, default=None),
+        "nodes": {node: _node(trace, node, captured) for node in sorted(captured | known | set(bundle.ledgers))},
+        "nodes_not_captured": sorted(known - captured),
+        "cluster": {kind: len(bundle.timeline.objects(kind)) for kind in ("Node", "Pod", "Service", "EndpointSlice")},
+        "connections": {
+            "total": len(records), "by_status": {status: sum(r["status"] == status for r in records) for status in STATUSES},
+            "by_protocol": dict(sorted(Counter(r["protocol"] for r in records).items())),
+            "translated": sum(bool(r["translations"]) for r in records), "retransmissions": sum(r["retransmissions"] for r in records),
+        },
+        "unmatched": unmatched(records),
+        "problems": [
+            {"file": p.file, "offset": p.offset, "what": p.what, "remedy": p.remedy, "severity": p.severity} for p in bundle.problems
+        ],
+    }  # fmt: skip
+
+
+def _node(trace: Trace, node: str, captured: set[str]) -> Summary:
+    rules, ledger = trace.bundle.rules.get(node), trace.bundle.ledgers.get(node)
+    return {
+        "captured": node in captured,
+        "kube_proxy_mode": rules.mode if rules else None,
+        "services": rules.services if rules else None,
+        "rules": rules.rules if rules else None,
+        "ledger_lines": len(ledger["proto"]) if ledger else None,
+    }
+
+
+def unmatched(records: list[Record]) -> dict[str, int]:
+    """Connections with something left open, by reason."""
+    reasons: Counter[str] = Counter()
+    for record in records:
+        if record["original"] is None:
+            reasons["the tuple before translation was not seen"] += 1
+        if record["translated"] is None and record["status"] in ("open", "closed", "reset"):
+            reasons["the tuple after translation was not seen"] += 1
+        for side in ("client", "server"):
+            if record[side] and record[side]["kind"] is None:
+                reasons[f"the {side}'s address has no known owner"] += 1
+    return dict(sorted(reasons.items()))
+
+
+def not_seen(summary: Summary) -> list[str]:
+    """The header's lines about what is missing, most important first; empty where nothing is known to be."""
+    lines = []
+    captures = summary["captures"].values()
+    dropped = [each["dropped_by_capture"] for each in captures]
+    if any(dropped):
+        lines.append(f"{sum(filter(None, dropped)):,} packets dropped by the capture itself (its own counters)")
+    if any(each is None for each in dropped):
+        lines.append("packets dropped by the capture: unknown (no counters in these files)")
+    truncated = sum(each["truncated_frames"] for each in captures)
+    if truncated:
+        lines.append(f"{truncated:,} of {sum(each['frames'] for each in captures):,} packets were captured cut short")
+    if summary["nodes_not_captured"]:
+        lines.append(f"nodes without a capture: {', '.join(summary['nodes_not_captured'])}")
+    without = [node for node, each in summary["nodes"].items() if each["captured"] and each["ledger_lines"] is None]
+    if without:
+        lines.append(f"no conntrack from {', '.join(without)}: translations there are told from packets alone")
+    if not summary["cluster"]["Pod"]:
+        lines.append("no cluster metadata: addresses instead of names")
+    lines += [f"{count:,} connections: {reason}" for reason, count in summary["unmatched"].items()]
+    return lines

@@ -1,0 +1,136 @@
+"""Words on a terminal. Everything that comes from packets or metadata passes `plain`: control characters never reach the terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import UTC, datetime
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from analysis.records import Record
+from analysis.summary import Summary, not_seen
+
+STYLES = {"closed": "green", "open": "cyan", "refused": "red", "timeout": "red", "reset": "yellow"}
+WIDE = 120  # columns from which the table shows tuples and NAT
+PIPE_WIDTH = 200  # where nobody looks at a screen, nothing is cut
+
+
+def plain(text: str) -> str:
+    """`text` with control, format and surrogate characters shown as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if unicodedata.category(c)[0] != "C" else c.encode("unicode_escape").decode() for c in text)
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that does not interpret markup in what it is given, wide where it writes to a pipe."""
+    found = Console(stderr=stderr, markup=False, highlight=False, soft_wrap=False)
+    return found if found.is_terminal or "COLUMNS" in found._environ else Console(stderr=stderr, markup=False, highlight=False, width=PIPE_WIDTH)  # noqa: SLF001
+
+
+def duration(ns: int | None) -> str:
+    """Nanoseconds as people say them: `812 ns`, `4.2 µs`, `13.1 ms`, `2.004 s`; `?` where unknown."""
+    if ns is None:
+        return "?"
+    for unit, size, digits in (("s", 1_000_000_000, 3), ("ms", 1_000_000, 1), ("µs", 1000, 1)):
+        if abs(ns) >= size:
+            return f"{ns / size:.{digits}f} {unit}"
+    return f"{ns} ns"
+
+
+def clock(ns: int | None) -> str:
+    """A moment as UTC time with microseconds."""
+    return "?" if ns is None else datetime.fromtimestamp(ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S") + f".{ns % 1_000_000_000 // 1000:06d}Z"
+
+
+def who(end: Record | None, *, brief: bool = False) -> str:
+    """One end of a connection: a pod's `namespace/name` (`brief`: without namespace), a node's name, else the address."""
+    if end is None:
+        return "?"
+    if end["kind"] == "pod":
+        return plain(end["name"] if brief else f"{end['namespace']}/{end['name']}")
+    if end["kind"] == "node":
+        return plain(f"node {end['name'] or end['address']}")
+    return plain(end["address"].rpartition(":")[0] if brief else end["address"])
+
+
+def what(record: Record, *, brief: bool = False) -> str:
+    """What the client asked for: `namespace/service:port` and how (`brief`: `service:port`), `direct`, or `?`."""
+    service = record["service"]
+    if service is None:
+        return "?"
+    if service["name"] is None:
+        return "direct"
+    return plain(f"{service['name']}:{service['port']}" if brief else f"{service['namespace']}/{service['name']}:{service['port']} {service['via']}")
+
+
+def nat(record: Record) -> str:
+    """Which node did which translation: `node-a dnat+snat`."""
+    return ", ".join(f"{plain(step['node'])} {'+'.join(step['kinds'])}" for step in record["translations"]) or "-"
+
+
+def _short(text: str, width: int) -> str:
+    """`text` in at most `width` characters; the middle of a long name says least (hashes are at its end, the app at its start)."""
+    if len(text) <= width:
+        return text
+    tail = max(3, width // 3)
+    return f"{text[: width - tail - 1]}…{text[-tail:]}"
+
+
+def connection_table(records: list[Record], first_ns: int, width: int) -> Table:
+    """The table of `hopline trace`: fits 80 columns, shows tuples and NAT from WIDE columns on."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), expand=False)
+    wide = width >= WIDE
+    table.add_column("ID", no_wrap=True)
+    table.add_column("Start", justify="right", no_wrap=True)
+    for name in ("Client", "Service", "Server"):
+        table.add_column(name, no_wrap=True)
+    if wide:
+        table.add_column("Original, and what it became", no_wrap=True)
+        table.add_column("NAT", overflow="fold")
+        table.add_column("Packets", justify="right", no_wrap=True)
+    table.add_column("Status", no_wrap=True)
+    room = max(12, (width - (104 if wide else 34)) // 3)
+    for record in records:
+        names = [who(record["client"], brief=not wide), what(record, brief=not wide), who(record["server"], brief=not wide)]
+        row = [record["id"], f"{(record['start_ns'] - first_ns) / 1e9:+.3f}s", *(_short(name, room) for name in names)]
+        if wide:
+            row += [_tuples(record), nat(record), f"{record['packets']['original']}/{record['packets']['reply']}"]
+        table.add_row(*(Text(cell) for cell in row), Text(record["status"], STYLES.get(record["status"], "")))
+    return table
+
+
+def _tuples(record: Record) -> str:
+    original, translated = (f"{each['src']} > {each['dst']}" if each else "?" for each in (record["original"], record["translated"]))
+    return f"{record['protocol']} {original}" if original == translated else f"{record['protocol']} {original}\n  → {translated}"
+
+
+def print_header(out: Console, summary: Summary) -> None:
+    """What was seen, in two or three lines, then what was not."""
+    captures = summary["captures"].values()
+    frames, nodes = sum(each["frames"] for each in captures), [node for node, each in summary["nodes"].items() if each["captured"]]
+    length = (summary["last_ns"] or 0) - (summary["first_ns"] or 0)
+    out.print(Text(f"{frames:,} packets, {len(captures)} captures, {plain(', '.join(nodes))}; {duration(length)} from {clock(summary['first_ns'])}", "bold"))
+    modes: dict[str, list[str]] = {}
+    for node, each in summary["nodes"].items():
+        if each["kube_proxy_mode"]:
+            modes.setdefault(each["kube_proxy_mode"], []).append(node)
+    for mode, where in modes.items():
+        rules = [summary["nodes"][node]["rules"] for node in where]
+        out.print(Text(f"kube-proxy {mode} on {plain(', '.join(where))} ({summary['nodes'][where[0]]['services']} Service ports, {max(rules)} rules)"))
+    counts = summary["connections"]
+    states = ", ".join(f"{count} {status}" for status, count in counts["by_status"].items() if count)
+    out.print(Text(f"{counts['total']:,} connections ({states or 'none'}), {counts['translated']:,} translated, {counts['retransmissions']:,} retransmissions"))
+    for line in not_seen(summary):
+        out.print(Text.assemble(("not seen  ", "yellow"), plain(line)))
+    print_problems(out, summary)
+
+
+def print_problems(out: Console, summary: Summary) -> None:
+    """A line per problem: what, where, what to do."""
+    for problem in summary["problems"]:
+        place = "" if problem["offset"] is None else f" at {problem['offset']}"
+        out.print(Text.assemble((f"{problem['severity']:<10}", "red" if problem["severity"] == "error" else "yellow"), plain(f"{problem['file']}{place}: {problem['what']} ({problem['remedy']})")))
