@@ -105,19 +105,22 @@ def _tunnel(hop: Record) -> str:
 
 
 def _between(out: Console, record: Record, before: Record, hop: Record, *, reply: bool) -> None:
-    """What happened between two hops: a rewrite (named where the record knows it), or the wire to another node."""
-    if (before["src"], before["dst"]) != (hop["src"], hop["dst"]) and before["node"] == hop["node"]:
-        changed = [kind for kind, side in (("source", "src"), ("destination", "dst")) if before[side] != hop[side]]
-        step = next((t for t in record["translations"] if t["node"] == hop["node"]), None)
-        if step is None:
-            how = "rewritten"
-        elif reply:
-            how = f"{'+'.join(step['kinds']).upper()} of {step['node']} undone"
-        else:
-            how = f"{'+'.join(step['kinds']).upper()} on {step['node']} ({', '.join(step['evidence'])}{_rules(step)})"
-        out.print(Text.assemble(("  ┆ ", "cyan"), (plain(f"{how}: {' and '.join(changed)} changed"), "yellow")), soft_wrap=True)
-    elif before["node"] != hop["node"]:
+    """What happened between two hops: a rewrite (named where the record knows it), or the way to another node."""
+    if before["node"] != hop["node"]:
         out.print(Text("  ┆ to another node", "cyan"))
+        return
+    ends = f"{before['src']} > {before['dst']}", f"{hop['src']} > {hop['dst']}"
+    if ends[0] == ends[1]:
+        return
+    here = [step for step in record["translations"] if step["node"] == hop["node"]]
+    step = next((step for step in here if reply or (step["before"], step["after"]) == ends), None)
+    if step is None:
+        how = "half-translated copy, as br_netfilter shows on a bridge" if here else "rewritten"
+    elif reply:
+        how = f"{'+'.join(step['kinds']).upper()} of {step['node']} undone"
+    else:
+        how = f"{'+'.join(step['kinds']).upper()} on {step['node']} ({', '.join(step['evidence'])}{_rules(step)})"
+    out.print(Text.assemble(("  ┆ ", "cyan"), (plain(how), "yellow")), soft_wrap=True)
 
 
 def _rules(step: Record) -> str:

@@ -14,7 +14,7 @@ from analysis.records import Record
 from analysis.summary import Summary, not_seen
 
 STYLES = {"closed": "green", "open": "cyan", "refused": "red", "timeout": "red", "reset": "yellow"}
-WIDE = 120  # columns from which the table shows tuples and NAT
+WIDE = 150  # columns from which the table shows tuples and NAT
 PIPE_WIDTH = 200  # where nobody looks at a screen, nothing is cut
 
 

@@ -14,19 +14,22 @@ from tracer.chains import Chain, Ends, Translation, chain, half_translated_repli
 from tracer.ledger_lookup import LedgerLookup
 from tracer.passages import passages
 from tracer.schema import TRANSLATIONS
-from tracer.tuples import reverse_codes
+from tracer.tuples import mix
+from tracer.visits import Place, visits
 
 
 @dataclass(slots=True)
 class Joined:
     """Sightings sorted by connection and node, with what the joins told of each.
 
-    `connection` and `forward` (client to server) have an entry per sighting; `bounds[c]:bounds[c + 1]` are connection c's sightings.
+    `connection`, `forward` (client to server) and `towards` (the tuple as the client's packets have or would have it) have an entry per
+    sighting; `bounds[c]:bounds[c + 1]` are connection c's sightings.
     """
 
     sightings: Table
     connection: Array
     forward: Array
+    towards: Array
     handshake: Array
     bounds: Array
 
@@ -84,26 +87,29 @@ def node_ranks(joined: Joined, observations: Table) -> dict[int, list[int]]:
 
 @dataclass(slots=True)
 class Path:
-    """What is known of one connection's way: its chain, its nodes in order, the first tuple seen, and the node whose socket the client is."""
+    """What is known of one connection's way.
+
+    Its chain, the node that saw it first, the first tuple seen, the node whose own socket the client is (-1 where that is not so), and the
+    number of the visit that each (node, tuple) belongs to.
+    """
 
     chain: Chain
-    nodes: list[int]
+    first_node: int
     first_seen: int
     origin_node: int
+    visits: dict[Place, int]
 
 
 def paths(joined: Joined, tuples: Table, ranks: dict[int, list[int]], bits: Array, ledger: LedgerLookup) -> Iterator[Path]:
     """The `Path` of each connection, in order."""
     sightings = joined.sightings
-    reverse = reverse_codes(tuples)
-    towards = np.where(joined.forward, sightings["tuple"], reverse[sightings["tuple"]])  # as the client's packets have or would have it
     ends: dict[int, Ends] = {}
     for connection in range(len(joined.bounds) - 1):
         here = slice(int(joined.bounds[connection]), int(joined.bounds[connection + 1]))
-        codes, nodes = towards[here].tolist(), sightings["node"][here].tolist()
+        codes, nodes = joined.towards[here].tolist(), sightings["node"][here].tolist()
         times, ahead = sightings["time_ns"][here].tolist(), joined.forward[here].tolist()
         known: list[Translation] = []
-        distinct = set(codes)
+        distinct, everywhere = set(codes), dict.fromkeys(zip(nodes, codes, strict=True))
         if len(distinct) > 1:
             ends |= {code: ends_of(tuples, code) for code in distinct if code not in ends}
             distinct -= half_translated_replies(codes, ahead, ends)
@@ -118,20 +124,18 @@ def paths(joined: Joined, tuples: Table, ranks: dict[int, list[int]], bits: Arra
         found = chain(in_order, known, rank)
         found.evidence |= int(bits[connection]) | (evidence.CONNTRACK if confirmed else 0)
         first = found.translations[0].before if found.translations and found.translations[0].before in distinct else in_order[0]
-        yield Path(found, _by_chain(found, ranked, places), first, origin)
+        numbers = visits(found, list(everywhere), ranked)
+        first_node = min(everywhere, key=lambda place: (numbers[place], rank[place[0]]))[0]
+        yield Path(found, first_node, first, origin, numbers)
 
 
-def _by_chain(found: Chain, ranked: list[int], places: list[tuple[int, int]]) -> list[int]:
-    """The nodes in path order: first by how far along the chain their tuples are, then as `ranked`."""
-    if not found.translations or len(ranked) == 1:
-        return ranked
-    position = {found.translations[0].before: 0}
-    position |= {step.after: index + 1 for index, step in enumerate(found.translations)}
-    earliest: dict[int, int] = {}
-    for node, code in places:
-        if code in position:
-            earliest[node] = min(earliest.get(node, len(position)), position[code])
-    return sorted(ranked, key=lambda node: (earliest.get(node, len(position)), ranked.index(node)))
+def positions(joined: Joined, found: list[Path]) -> Array:
+    """Where on its connection's path each sighting stands (int64, from 0): the number of the node's visit, for replies as for requests."""
+    keys = np.array([(c, node, code, number) for c, path in enumerate(found) for (node, code), number in path.visits.items()], "i8")
+    place = mix(keys[:, 0], keys[:, 1], keys[:, 2])
+    order = np.argsort(place)
+    wanted = mix(joined.connection, joined.sightings["node"], joined.towards)
+    return np.asarray(keys[:, 3][order][np.searchsorted(place[order], wanted)])
 
 
 def translation_table(found: list[Path]) -> Table:

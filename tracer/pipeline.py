@@ -10,7 +10,7 @@ import numpy as np
 from probes.schema import Array, ObservationPoint, Table, size, take
 from tracer import evidence
 from tracer.components import Components
-from tracer.connections import Joined, Path, identity_evidence, node_ranks, paths, translation_table
+from tracer.connections import Joined, Path, identity_evidence, node_ranks, paths, positions, translation_table
 from tracer.hops import handshake_times, hops
 from tracer.icmp_errors import attach, embedded
 from tracer.joins import Joining, join_legs
@@ -22,7 +22,7 @@ from tracer.schema import CONNECTIONS, ENTRIES, HOPS, LEGS, LOSSES, TRANSLATIONS
 from tracer.sides import client_side
 from tracer.sightings import joinable, sightings
 from tracer.status import statuses, unreachable
-from tracer.tuples import FIELDS, code_tuples
+from tracer.tuples import FIELDS, code_tuples, reverse_codes
 
 
 @dataclass(slots=True)
@@ -67,12 +67,11 @@ def reconstruct(observations: Table, points: Sequence[ObservationPoint], ledgers
 
     bits, ranks = identity_evidence(joined, observations), node_ranks(joined, observations)
     found = list(paths(joined, tuples, ranks, bits, LedgerLookup(entry_table)))
-    first_node = np.array([path.nodes[0] for path in found], "i4")
-    position = _positions(joined, found)
+    first_node = np.array([path.first_node for path in found], "i4")
     about = attach(joined, observations, errors, codes[1], node_of_point)
     rejected = _rejections(observations, errors, about, len(found))
     status, answer_ns = statuses(joined, observations, rejected)
-    hop_table = hops(joined, observations, position)
+    hop_table = hops(joined, observations, positions(joined, found))
     loss_table, again = losses(joined, observations, leg, hop_table)
     connections = _connection_table(joined, tuples, found, first_node, bits)
     connections |= {
@@ -117,18 +116,10 @@ def _oriented(joining: Joining, observations: Table) -> tuple[Joined, Array]:
     bounds = np.searchsorted(connection[order], np.arange(len(names) + 1))
     told = np.empty(len(names), bool)
     told[number] = handshake
-    joined = Joined(take(seen, order), connection[order], (side == client[label])[order], told, bounds)
+    seen, forward = take(seen, order), (side == client[label])[order]
+    towards = np.where(forward, seen["tuple"], reverse_codes(joining.tuples)[seen["tuple"]])
+    joined = Joined(seen, connection[order], forward, towards, told, bounds)
     return joined, joining.leg[order]
-
-
-def _positions(joined: Joined, found: list[Path]) -> Array:
-    """Where each sighting's node stands on its connection's path (int64)."""
-    width = int(joined.sightings["node"].max()) + 1
-    place = np.full(len(found) * width, width, "i8")
-    for index, path in enumerate(found):
-        for position, node in enumerate(path.nodes):
-            place[index * width + node] = position
-    return place[joined.connection * width + joined.sightings["node"]]
 
 
 def _rejections(observations: Table, errors: Array, about: Array, count: int) -> Array:
