@@ -1,4 +1,4 @@
-"""The output contract as JSON Schema (draft 2020-12): what `hopline trace --json` prints, one object per line. docs/output.md explains it."""
+"""The output contract as JSON Schema (draft 2020-12): what `hopline trace --json` prints per line. docs/output.md explains it."""
 
 from __future__ import annotations
 

@@ -31,7 +31,10 @@ class Filters:
 
     def _tests(self) -> list[Test]:
         asked: list[tuple[object, Test]] = [
-            (self.pod, lambda r: any(e and e["kind"] == "pod" and fits(self.pod, e["namespace"], e["name"]) for e in (r["client"], r["server"]))),
+            (
+                self.pod,
+                lambda r: any(e and e["kind"] == "pod" and fits(self.pod, e["namespace"], e["name"]) for e in (r["client"], r["server"])),
+            ),
             (self.service, lambda r: bool(r["service"] and fits(self.service, r["service"]["namespace"], r["service"]["name"]))),
             (self.node, lambda r: self.node in {hop["node"] for hop in r["hops"]}),
             (self.address, lambda r: any(end.rpartition(":")[0].strip("[]") == self.address for end in _ends(r))),

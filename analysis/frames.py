@@ -130,7 +130,11 @@ def _frame(columns: Columns, rows: Iterable[Record]) -> pd.DataFrame:
             values[name].append(row.get(name))
     made = {}
     for name, (dtype, _, _) in columns.items():
-        made[name] = pd.to_datetime(pd.Series(values[name], dtype="int64"), unit="ns", utc=True) if dtype == _TIME else pd.Series(values[name], dtype=dtype)
+        made[name] = (
+            pd.to_datetime(pd.Series(values[name], dtype="int64"), unit="ns", utc=True)
+            if dtype == _TIME
+            else pd.Series(values[name], dtype=dtype)
+        )
     return pd.DataFrame(made)
 
 

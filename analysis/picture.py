@@ -36,7 +36,11 @@ def draw(out: Console, record: Record) -> None:
     out.print()
     if record["handshake_ns"] is not None:
         _line(out, "handshake", f"{duration(record['handshake_ns'])}, seen from the first observation point")
-    _line(out, "packets", f"{record['packets']['original']} to the server, {record['packets']['reply']} back, {record['retransmissions']} sent again")
+    _line(
+        out,
+        "packets",
+        f"{record['packets']['original']} to the server, {record['packets']['reply']} back, {record['retransmissions']} sent again",
+    )
     _line(out, "NAT", nat(record))
     _line(out, "evidence", f"{', '.join(record['evidence']) or 'a single observation point'}; confidence {record['confidence']:.3f}")
     for candidate in record["candidates"]:
@@ -130,5 +134,7 @@ def _rules(step: Record) -> str:
 
 def _loss(loss: Record) -> str:
     way = "answer" if loss["path"] == "reply" else "request"
-    missed = f"first missed at {loss['first_missed_at']}" if loss["first_missed_at"] else "seen everywhere: its acknowledgment was late or lost"
+    missed = (
+        f"first missed at {loss['first_missed_at']}" if loss["first_missed_at"] else "seen everywhere: its acknowledgment was late or lost"
+    )
     return f"{way} seq {loss['seq']} after {duration(loss['sent_again_after_ns'])}; last seen at {loss['last_seen_at'] or '?'}, {missed}"

@@ -97,7 +97,11 @@ class Recorder:
     def _translation(self, row: int) -> Record:
         table = self.trace.tables.translations
         before, after = int(table["before"][row]), int(table["after"][row])
-        kinds = [kind for kind, changed in (("dnat", self.dst(before) != self.dst(after)), ("snat", self.src(before) != self.src(after))) if changed]
+        kinds = [
+            kind
+            for kind, changed in (("dnat", self.dst(before) != self.dst(after)), ("snat", self.src(before) != self.src(after)))
+            if changed
+        ]
         return {
             "node": self.trace.tables.nodes[int(table["node"][row])], "before": f"{self.src(before)} > {self.dst(before)}",
             "after": f"{self.src(after)} > {self.dst(after)}", "kinds": kinds, "evidence": evidence.names(int(table["evidence"][row])),
@@ -115,7 +119,11 @@ class Recorder:
         endpoint_ = (target, target_port)
         path = rules.service_path(address, port, protocol, endpoint_, source=source)
         path = path or rules.node_port_path(port, protocol, endpoint_, source=source, ipv6=address[0] != 0)
-        return None if path is None else {"mode": rules.mode, "service": path.service, "chains": list(path.chains), "walked": path.rules_walked}
+        return (
+            None
+            if path is None
+            else {"mode": rules.mode, "service": path.service, "chains": list(path.chains), "walked": path.rules_walked}
+        )
 
     def _ports(self, named: Named) -> Record:
         """The four ports of a Service call, each where it applies: nodePort, port, targetPort, containerPort."""
@@ -143,12 +151,14 @@ class Recorder:
         first = row - int(table["position"][row])
         point = tables.points[int(table["point"][row])]
         latency = _known(int(table["latency_ns"][row]))
-        same_clock = table["node"][row] == table["node"][first]
+        offset = int(table["time_ns"][row] - table["time_ns"][first]) if table["node"][row] == table["node"][first] else None
+        direction = int(tables.observations["direction"][observed])
         return {
-            "node": point.node, "interface": point.interface, "direction": ("unknown", "in", "out")[int(tables.observations["direction"][observed])],
-            "path": "reply" if table["reply"][row] else "request", "src": self.src(code), "dst": self.dst(code), "tunnel": self._tunnel(observed),
-            "port_kind": self._port_kind(code, named), "time_ns": int(table["time_ns"][row]), "offset_ns": int(table["time_ns"][row] - table["time_ns"][first]) if same_clock else None,
-            "latency_ns": latency, "uncertainty_ns": None if latency is None else 0,
+            "node": point.node, "interface": point.interface, "direction": ("unknown", "in", "out")[direction],
+            "path": "reply" if table["reply"][row] else "request", "src": self.src(code), "dst": self.dst(code),
+            "tunnel": self._tunnel(observed), "port_kind": self._port_kind(code, named),
+            "time_ns": int(table["time_ns"][row]), "offset_ns": offset,
+            "latency_ns": latency, "uncertainty_ns": None if latency is None else point.resolution_ns,
             "file": point.file, "frame": int(tables.observations["frame"][observed]),
         }  # fmt: skip
 
@@ -157,7 +167,9 @@ class Recorder:
         outer, kind = int(observations["outer"][observed]), int(observations["tunnel"][observed])
         if outer < 0 or not kind:
             return None
-        src, dst = (endpoint(int(observations[f"{side}_hi"][outer]), int(observations[f"{side}_lo"][outer]), None) for side in ("src", "dst"))
+        src, dst = (
+            endpoint(int(observations[f"{side}_hi"][outer]), int(observations[f"{side}_lo"][outer]), None) for side in ("src", "dst")
+        )
         return {"kind": TUNNELS[kind], "id": int(observations["vni"][observed]), "src": src, "dst": dst}
 
     def _loss(self, row: int) -> Record:

@@ -28,7 +28,11 @@ def plain(text: str) -> str:
 def console(*, stderr: bool = False) -> Console:
     """A console that does not interpret markup in what it is given, wide where it writes to a pipe."""
     found = Console(stderr=stderr, markup=False, highlight=False, soft_wrap=False)
-    return found if found.is_terminal or "COLUMNS" in found._environ else Console(stderr=stderr, markup=False, highlight=False, width=PIPE_WIDTH)  # noqa: SLF001
+    return (
+        found
+        if found.is_terminal or "COLUMNS" in found._environ
+        else Console(stderr=stderr, markup=False, highlight=False, width=PIPE_WIDTH)
+    )
 
 
 def duration(ns: int | None) -> str:
@@ -43,7 +47,11 @@ def duration(ns: int | None) -> str:
 
 def clock(ns: int | None) -> str:
     """A moment as UTC time with microseconds."""
-    return "?" if ns is None else datetime.fromtimestamp(ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S") + f".{ns % 1_000_000_000 // 1000:06d}Z"
+    return (
+        "?"
+        if ns is None
+        else datetime.fromtimestamp(ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S") + f".{ns % 1_000_000_000 // 1000:06d}Z"
+    )
 
 
 def who(end: Record | None, *, brief: bool = False) -> str:
@@ -64,7 +72,9 @@ def what(record: Record, *, brief: bool = False) -> str:
         return "?"
     if service["name"] is None:
         return "direct"
-    return plain(f"{service['name']}:{service['port']}" if brief else f"{service['namespace']}/{service['name']}:{service['port']} {service['via']}")
+    return plain(
+        f"{service['name']}:{service['port']}" if brief else f"{service['namespace']}/{service['name']}:{service['port']} {service['via']}"
+    )
 
 
 def nat(record: Record) -> str:
@@ -113,17 +123,19 @@ def print_header(out: Console, summary: Summary) -> None:
     captures = summary["captures"].values()
     frames, nodes = sum(each["frames"] for each in captures), [node for node, each in summary["nodes"].items() if each["captured"]]
     length = (summary["last_ns"] or 0) - (summary["first_ns"] or 0)
-    out.print(Text(f"{frames:,} packets, {len(captures)} captures, {plain(', '.join(nodes))}; {duration(length)} from {clock(summary['first_ns'])}", "bold"))
+    seen = f"{frames:,} packets, {len(captures)} captures, {plain(', '.join(nodes))}; {duration(length)} from {clock(summary['first_ns'])}"
+    out.print(Text(seen, "bold"))
     modes: dict[str, list[str]] = {}
     for node, each in summary["nodes"].items():
         if each["kube_proxy_mode"]:
             modes.setdefault(each["kube_proxy_mode"], []).append(node)
     for mode, where in modes.items():
-        rules = [summary["nodes"][node]["rules"] for node in where]
-        out.print(Text(f"kube-proxy {mode} on {plain(', '.join(where))} ({summary['nodes'][where[0]]['services']} Service ports, {max(rules)} rules)"))
+        services, rules = (max(summary["nodes"][node][name] for node in where) for name in ("services", "rules"))
+        out.print(Text(f"kube-proxy {mode} on {plain(', '.join(where))} ({services} Service ports, {rules} rules)"))
     counts = summary["connections"]
     states = ", ".join(f"{count} {status}" for status, count in counts["by_status"].items() if count)
-    out.print(Text(f"{counts['total']:,} connections ({states or 'none'}), {counts['translated']:,} translated, {counts['retransmissions']:,} retransmissions"))
+    totals = f"{counts['translated']:,} translated, {counts['retransmissions']:,} retransmissions"
+    out.print(Text(f"{counts['total']:,} connections ({states or 'none'}), {totals}"))
     for line in not_seen(summary):
         out.print(Text.assemble(("not seen  ", "yellow"), plain(line)))
     print_problems(out, summary)
@@ -133,4 +145,9 @@ def print_problems(out: Console, summary: Summary) -> None:
     """A line per problem: what, where, what to do."""
     for problem in summary["problems"]:
         place = "" if problem["offset"] is None else f" at {problem['offset']}"
-        out.print(Text.assemble((f"{problem['severity']:<10}", "red" if problem["severity"] == "error" else "yellow"), plain(f"{problem['file']}{place}: {problem['what']} ({problem['remedy']})")))
+        out.print(
+            Text.assemble(
+                (f"{problem['severity']:<10}", "red" if problem["severity"] == "error" else "yellow"),
+                plain(f"{problem['file']}{place}: {problem['what']} ({problem['remedy']})"),
+            )
+        )

@@ -141,7 +141,8 @@ LEDGER = Schema(
 class ObservationPoint:
     """Where packets are seen (RFC 7011, 2): a node's interface, in one capture file.
 
-    `interface` is the name where known, else `if<index>`; `ifindex` is -1 where the capture does not tell.
+    `interface` is the name where known, else `if<index>`; `ifindex` is -1 where the capture does not tell. `resolution_ns` is the unit of
+    its time stamps.
     """
 
     node: str
@@ -149,6 +150,7 @@ class ObservationPoint:
     ifindex: int
     file: str
     link_type: int
+    resolution_ns: int = 1
 
 
 @dataclass(frozen=True, slots=True)

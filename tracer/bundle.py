@@ -65,7 +65,7 @@ def kind_of(path: Path) -> str | None:
     return next((kind for kind, pattern in KINDS if pattern.match(path.name)), None)
 
 
-def _kind_by_content(path: Path) -> str | None:
+def _kind_by_content(path: Path) -> str:
     head = _unpack(path.read_bytes()[: 1 << 16]).lstrip()[:4096]
     if head[:4] in _CAPTURE_MAGICS:
         return CAPTURE
@@ -83,9 +83,9 @@ def find_files(paths: Sequence[Path]) -> dict[str, list[Path]]:
         elif path.is_dir():
             inside = sorted(each for each in [*path.iterdir(), *path.glob("*/*")] if each.is_file())
             for each in inside:
-                kind = kind_of(each)
-                if kind:
-                    found.setdefault(kind, []).append(each)
+                known = kind_of(each)
+                if known:
+                    found.setdefault(known, []).append(each)
         elif path.exists():
             found.setdefault(kind_of(path) or _kind_by_content(path), []).append(path)
         else:
@@ -142,7 +142,9 @@ class _Reading:
         try:
             packed = path.read_bytes()
         except OSError as error:
-            self.problems.append(Problem(str(path), f"cannot be read: {error.strerror}", "it was left out; check its permissions", None, "error"))
+            self.problems.append(
+                Problem(str(path), f"cannot be read: {error.strerror}", "it was left out; check its permissions", None, "error")
+            )
             return None
         content = _unpack(packed)
         if packed and not content:
@@ -183,7 +185,9 @@ class _Reading:
         try:
             stream = sys.stdin.buffer if path == STANDARD_INPUT else path.open("rb")
         except OSError as error:
-            self.problems.append(Problem(str(path), f"cannot be read: {error.strerror}", "it was left out; check its permissions", None, "error"))
+            self.problems.append(
+                Problem(str(path), f"cannot be read: {error.strerror}", "it was left out; check its permissions", None, "error")
+            )
             return None
         with stream:
             return read_capture(stream, name, node, lambda position: self.progress(str(path), position))

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from tracer import evidence
 from tracer.passages import Passage
 
 Ends = tuple[tuple[int, int, int], tuple[int, int, int]]  # (source, destination), each (hi, lo, port)

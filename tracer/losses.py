@@ -80,7 +80,9 @@ def losses(joined: Joined, observations: Table, leg: Array, hop_table: Table) ->
     total = np.zeros(count, "i4")
     for which, direction in sorted({key[:2] for key in repeats}):
         path = paths.get((which, not direction), [])
-        places = sorted((key[2] for key in repeats if key[:2] == (which, direction)), key=lambda p: path.index(p) if p in path else len(path))
+        places = sorted(
+            (key[2] for key in repeats if key[:2] == (which, direction)), key=lambda p: path.index(p) if p in path else len(path)
+        )
         place = max(places, key=lambda p: (len(repeats[which, direction, p]), -places.index(p)))
         total[which] += len(repeats[which, direction, place])
         members = [index for index in per_connection[which] if bool(ahead[index]) == direction]
@@ -98,7 +100,9 @@ def losses(joined: Joined, observations: Table, leg: Array, hop_table: Table) ->
 def _paths(hop_table: Table) -> dict[tuple[int, bool], list[int]]:
     """Observation points in path order by (connection, reply)."""
     paths: dict[tuple[int, bool], list[int]] = {}
-    for connection, reply, point in zip(hop_table["connection"].tolist(), hop_table["reply"].tolist(), hop_table["point"].tolist(), strict=True):
+    for connection, reply, point in zip(
+        hop_table["connection"].tolist(), hop_table["reply"].tolist(), hop_table["point"].tolist(), strict=True
+    ):
         path = paths.setdefault((connection, bool(reply)), [])
         if point not in path:
             path.append(point)

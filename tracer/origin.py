@@ -1,4 +1,4 @@
-"""Is the first tuple seen what the client's socket has, or was it translated before any observation point?
+"""Whether the first tuple seen is what the client's socket has, or was translated before any observation point.
 
 DNAT happens on the client's own node, and a node's own call to a Service is translated inside the node: its tuple before NAT is on no wire,
 only the ledger has it. So the first tuple seen counts as the original only where it was seen at the client's own door, where a ledger says
@@ -49,5 +49,5 @@ def masqueraded(packet: FirstPacket) -> tuple[bool | None, int]:
 
 
 def could_be_door(interface: str, kind: str | None) -> bool:
-    """Whether a pod's packet may be seen at `interface` as the pod made it: not on a bridge, where br_netfilter has translated it, or a tunnel."""
+    """Whether a pod's packet may be seen at `interface` as the pod made it: not on a tunnel, nor on a bridge behind br_netfilter."""
     return kind not in BRIDGE_KINDS and not _BRIDGES.match(interface)

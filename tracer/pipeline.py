@@ -90,7 +90,9 @@ def reconstruct(observations: Table, points: Sequence[ObservationPoint], ledgers
     )  # fmt: skip
 
 
-def _nothing(nodes: tuple[str, ...], points: Sequence[ObservationPoint], observations: Table, tuples: Table, entry_table: Table) -> Reconstruction:
+def _nothing(
+    nodes: tuple[str, ...], points: Sequence[ObservationPoint], observations: Table, tuples: Table, entry_table: Table
+) -> Reconstruction:
     none = np.empty(0, "i8")
     return Reconstruction(
         nodes, tuple(points), observations, tuples, LEGS.empty(), ENTRIES.check(entry_table), CONNECTIONS.empty(), TRANSLATIONS.empty(),

@@ -41,12 +41,24 @@ def policies(traced: Reconstruction, named: Sequence[Named]) -> dict[int, list[P
     for connection, each in enumerate(named):
         applied = _one(traced, each, entry_nodes.get(connection))
         if each.service and each.service.session_affinity == "ClientIP" and each.original >= 0 and each.translated >= 0:
-            key = (each.service.namespace, each.service.name, each.service.port, each.service.protocol, _source(traced.tuples, each.original))
+            key = (
+                each.service.namespace,
+                each.service.name,
+                each.service.port,
+                each.service.protocol,
+                _source(traced.tuples, each.original),
+            )
             backend = int(traced.tuples["dst_hi"][each.translated]), int(traced.tuples["dst_lo"][each.translated])
             before = affine.get(key)
             affine[key] = backend
             held = before is None or before == backend
-            why = "first connection of this client" if before is None else "same endpoint as before" if held else "another endpoint than before"
+            why = (
+                "first connection of this client"
+                if before is None
+                else "same endpoint as before"
+                if held
+                else "another endpoint than before"
+            )
             applied.append(Policy("sessionAffinity", "ClientIP", held, why))
         if applied:
             found[connection] = applied
@@ -60,7 +72,9 @@ def _one(traced: Reconstruction, named: Named, entry_node: str | None) -> list[P
         return applied
     if client and client.kind == "pod" and server.kind == "pod" and client.uid == server.uid:
         rewritten = _source(traced.tuples, named.original) != _source(traced.tuples, named.translated)
-        why = "the pod reached itself and its source was rewritten" if rewritten else "the pod reached itself with its own address as source"
+        why = (
+            "the pod reached itself and its source was rewritten" if rewritten else "the pod reached itself with its own address as source"
+        )
         applied.append(Policy("hairpin", "", rewritten, why))
     if service.via in EXTERNAL_WAYS and service.external_traffic_policy == "Local" and client and client.kind == "external":
         kept = _source(traced.tuples, named.original) == _source(traced.tuples, named.translated)

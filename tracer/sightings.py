@@ -18,7 +18,7 @@ SCTP_INIT, SCTP_INIT_ACK = 1, 2
 
 
 def joinable(observations: Table) -> Array:
-    """Rows (int64) of packets that belong to a connection: TCP, UDP, SCTP and ICMP echoes whose ports are known, tunnels' outsides left out."""
+    """Rows (int64) of packets of connections: TCP, UDP, SCTP and ICMP echoes whose ports are known; no outer packets of tunnels."""
     proto = observations["proto"]
     transport = (proto == TCP) | (proto == UDP) | (proto == SCTP) | (proto == ICMP) | (proto == ICMPV6)
     return np.flatnonzero((observations["view"] == PACKET) & transport & (observations["known"] & PORTS > 0))
@@ -53,7 +53,21 @@ def _client_isn(part: Table) -> Array:
 
 def sightings(observations: Table, rows: Array, tuples: Table, codes: Array, node_of_point: Array) -> Table:
     """The SIGHTINGS of `rows`, sorted by flow, observation point and time. `codes` has the tuple of each of `rows`."""
-    used = ("proto", "known", "tcp_flags", "seq", "ack", "tsval", "tsecr", "payload_hash", "payload_bytes", "ip_id", "window", "icmp_type", "fragment_offset")
+    used = (
+        "proto",
+        "known",
+        "tcp_flags",
+        "seq",
+        "ack",
+        "tsval",
+        "tsecr",
+        "payload_hash",
+        "payload_bytes",
+        "ip_id",
+        "window",
+        "icmp_type",
+        "fragment_offset",
+    )
     part = {name: observations[name][rows] for name in used}
     identity, strong = _identities(part)
     point = observations["point"][rows].astype("i4")

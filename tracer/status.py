@@ -31,7 +31,7 @@ def _earliest(joined: Joined, told: Array, *, latest: bool = False) -> Array:
 
 
 def unreachable(observations: Table) -> Array:
-    """Whether each row is an ICMP error that ends an attempt: destination unreachable (RFC 792, RFC 4443), but not "fragmentation needed"."""
+    """Whether each row ends an attempt: ICMP destination unreachable (RFC 792, RFC 4443), but not "fragmentation needed"."""
     v4 = (observations["proto"] == ICMP) & (observations["icmp_type"] == 3) & (observations["icmp_code"] != 4)
     return np.asarray(v4 | ((observations["proto"] == ICMPV6) & (observations["icmp_type"] == 1)))
 

@@ -12,7 +12,10 @@ from tracer.policies import Policy, policies
 
 @dataclass(slots=True)
 class Trace:
-    """A bundle, what was reconstructed from it, and the names; `named[i]` belongs to row i of `tables.connections`, `policies` go by that row."""
+    """A bundle, what was reconstructed from it, and the names.
+
+    `named[i]` belongs to row i of `tables.connections`; `policies` go by that row.
+    """
 
     bundle: Bundle
     tables: Reconstruction

@@ -24,7 +24,7 @@ for command in (trace, show, snapshot, watch, doctor):
     app.command()(command)
 
 
-def _version(asked: bool) -> None:  # noqa: FBT001 (typer calls it)
+def _version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version  # noqa: PLC0415 - rarely asked
 
@@ -33,7 +33,9 @@ def _version(asked: bool) -> None:  # noqa: FBT001 (typer calls it)
 
 
 @app.callback()
-def root(_show: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False) -> None:
+def root(
+    _show: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
     """Which way did this connection go through the cluster? One record before and after every NAT, across nodes."""
 
 

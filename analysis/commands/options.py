@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 EXIT_PROBLEMS, EXIT_USAGE, EXIT_INPUT, EXIT_OUTPUT = 1, 2, 3, 4
 PROGRESS_AFTER_S = 2.0
 
-Paths = Annotated[list[Path], typer.Argument(help='Bundle folders, or captures and other files by themselves; "-" is a capture on standard input.')]
+Paths = Annotated[
+    list[Path], typer.Argument(help='Bundle folders, or captures and other files by themselves; "-" is a capture on standard input.')
+]
 Cluster = Annotated[list[Path] | None, typer.Option("--cluster", help="Cluster metadata besides the bundle's: JSON, YAML, watch events.")]
 NoLedger = Annotated[bool, typer.Option("--no-ledger", help="Leave conntrack out.")]
 NoRules = Annotated[bool, typer.Option("--no-rules", help="Leave kube-proxy's rules out.")]
@@ -39,7 +41,9 @@ def progress() -> Iterator[Callable[[str, int], None]]:
     from rich.console import Console  # noqa: PLC0415 - only where somebody looks
     from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn  # noqa: PLC0415
 
-    bars = Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=Console(stderr=True), transient=True)
+    bars = Progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=Console(stderr=True), transient=True
+    )
     tasks: dict[str, TaskID] = {}
     began, started = time.monotonic(), False
 

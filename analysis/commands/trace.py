@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from analysis.commands.options import (
-    EXIT_INPUT, EXIT_OUTPUT, EXIT_PROBLEMS, EXIT_USAGE, Cluster, NoCluster, NoLedger, NoRules, Paths, fail, load,
+    EXIT_INPUT,
+    EXIT_OUTPUT,
+    EXIT_PROBLEMS,
+    EXIT_USAGE,
+    Cluster,
+    NoCluster,
+    NoLedger,
+    NoRules,
+    Paths,
+    fail,
+    load,
 )  # fmt: skip
 from analysis.commands.snapshot import quiet_pipe, write_whole
 
@@ -24,7 +34,9 @@ def trace(
     paths: Paths,
     cluster: Cluster = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per connection and line (docs/output.md).")] = False,
-    parquet: Annotated[Path | None, typer.Option("--parquet", metavar="DIR", help="Write the tables as Parquet into this new folder.")] = None,
+    parquet: Annotated[
+        Path | None, typer.Option("--parquet", metavar="DIR", help="Write the tables as Parquet into this new folder.")
+    ] = None,
     summary: Annotated[Path | None, typer.Option("--summary", metavar="FILE", help="Write what was and was not seen, as JSON.")] = None,
     pod: Annotated[str | None, typer.Option(help="Only this pod's: NAME, NAMESPACE/NAME, a trailing * matches any rest.")] = None,
     service: Annotated[str | None, typer.Option(help="Only connections to this Service: NAME, NAMESPACE/NAME, trailing *.")] = None,
@@ -33,7 +45,9 @@ def trace(
     port: Annotated[int | None, typer.Option(help="Only connections with this port before or after NAT.")] = None,
     protocol: Annotated[str | None, typer.Option(help="Only tcp, udp, sctp, icmp or icmpv6.")] = None,
     status: Annotated[str | None, typer.Option(help="Only open, closed, refused, timeout or reset.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only what was there after: ISO time, epoch seconds, or +SECONDS from the start.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only what was there after: ISO time, epoch seconds, or +SECONDS from the start.")
+    ] = None,
     until: Annotated[str | None, typer.Option(help="Only what began before: like --since.")] = None,
     limit: Annotated[int | None, typer.Option(help="Rows to print, 0 for all. Default: 200 on a screen, else all.")] = None,
     no_ledger: NoLedger = False,
@@ -43,7 +57,6 @@ def trace(
     """Show every connection's path across DNAT, SNAT, tunnels and nodes, named by Kubernetes metadata as it was at that moment.
 
     Examples:
-
       hopline trace bundle/
 
       hopline trace node-a.pcap node-b.pcap --cluster cluster.json --service shop/web
@@ -68,7 +81,9 @@ def trace(
     records = list(Recorder(traced))
     told = summarise(traced, records)
     first_ns = told["first_ns"] or 0
-    asked = Filters(pod, service, node, address, port, protocol, status, _moment("--since", since, first_ns), _moment("--until", until, first_ns))
+    asked = Filters(
+        pod, service, node, address, port, protocol, status, _moment("--since", since, first_ns), _moment("--until", until, first_ns)
+    )
     chosen = _select(asked, records)
     if summary is not None:
         _write_summary(summary, told)
@@ -90,7 +105,9 @@ def _moment(option: str, text: str | None, first_ns: int) -> int | None:
     try:
         return None if text is None else moment(text, first_ns)
     except ValueError:
-        fail(f"{option} {text}: not a time (give 2026-11-23T05:24:34, epoch seconds, or +1.5 for seconds after the first packet)", EXIT_USAGE)
+        fail(
+            f"{option} {text}: not a time (give 2026-11-23T05:24:34, epoch seconds, or +1.5 for seconds after the first packet)", EXIT_USAGE
+        )
 
 
 def _select(asked: Filters, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -104,7 +121,7 @@ def _write_summary(path: Path, told: dict[str, Any]) -> None:
         fail(f"{path} cannot be written: {error.strerror} (check the folder and its free space)", EXIT_OUTPUT)
 
 
-def _write_parquet(folder: Path, traced: Any) -> None:  # noqa: ANN401 - Trace, whose import is slow
+def _write_parquet(folder: Path, traced: Any) -> None:
     from analysis.parquet import write_parquet  # noqa: PLC0415
 
     try:
