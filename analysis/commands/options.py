@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,30 +41,28 @@ def progress() -> Iterator[Callable[[str, int], None]]:
     from rich.console import Console  # noqa: PLC0415 - only where somebody looks
     from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn  # noqa: PLC0415
 
-    bars = Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=Console(stderr=True), transient=True
-    )
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    bars = Progress(*columns, console=Console(stderr=True), transient=True)
+    waiting = bars.add_task("reading (a first run compiles the decoder)", total=None)
     tasks: dict[str, TaskID] = {}
-    began, started = time.monotonic(), False
 
     def update(file: str, position: int) -> None:
-        nonlocal started
-        if time.monotonic() - began < PROGRESS_AFTER_S:
-            return
-        if not started:
-            bars.start()
-            started = True
         if file not in tasks:
             path = Path(file)
             packed = path.suffix in (".gz", ".zst") or not path.is_file()
             tasks[file] = bars.add_task(path.name, total=None if packed else path.stat().st_size)
+            bars.update(waiting, visible=False)
         bars.update(tasks[file], completed=position)
 
+    later = threading.Timer(PROGRESS_AFTER_S, bars.start)
+    later.daemon = True
+    later.start()
     try:
         yield update
     finally:
-        if started:
-            bars.stop()
+        later.cancel()
+        later.join()
+        bars.stop()
 
 
 def load(paths: list[Path], cluster: list[Path] | None, *, no_ledger: bool, no_rules: bool, no_cluster: bool) -> Bundle:
