@@ -1,0 +1,88 @@
+"""What the tests share: the sample bundles, the recorded captures, and the command line in this process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from analysis.commands import app
+from analysis.records import Record, Recorder
+from tracer.bundle import read_bundle
+from tracer.trace import Trace, trace
+
+ROOT = Path(__file__).parents[1]
+SAMPLES = ROOT / "sample_pcaps"
+CAPTURES = Path(os.environ.get("HOPLINE_CAPTURES") or ROOT.parent / "shared" / "captures")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a command did: exit code and its two outputs."""
+
+    code: int
+    out: str
+    err: str
+
+
+Hopline = Callable[..., Run]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite the golden outputs in sample_pcaps/ instead of comparing")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that asks for `sample` runs on every bundle of sample_pcaps/; one that asks for `capture`, on every recorded capture."""
+    if "sample" in metafunc.fixturenames:
+        samples = sorted(path for path in SAMPLES.iterdir() if path.is_dir())
+        metafunc.parametrize("sample", samples, ids=[path.name for path in samples])
+    if "capture" in metafunc.fixturenames:
+        captures = sorted(path.parent for path in CAPTURES.glob("*/*/truth.jsonl"))
+        missing = pytest.mark.skip(reason=f"no recorded captures at {CAPTURES} (set HOPLINE_CAPTURES)")
+        found = [pytest.param(path, id="/".join(path.parts[-2:])) for path in captures]
+        metafunc.parametrize("capture", found or [pytest.param(None, id="none", marks=missing)])
+
+
+@pytest.fixture
+def hopline(monkeypatch: pytest.MonkeyPatch) -> Hopline:
+    """Run `hopline ARGUMENTS…` in this process, from the repository's root, on a terminal that is 80 columns wide."""
+    monkeypatch.chdir(ROOT)
+
+    def run(*arguments: str | Path, stdin: bytes | None = None, columns: int | None = 80) -> Run:
+        words = [str(argument) for argument in arguments]
+        monkeypatch.setattr(sys, "argv", ["hopline", *words])
+        environment = {"COLUMNS": None if columns is None else str(columns), "FORCE_COLOR": None, "TTY_COMPATIBLE": None}
+        done = CliRunner().invoke(app, words, input=stdin, env=environment)
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return Run(done.exit_code, done.stdout, done.stderr)
+
+    return run
+
+
+@cache
+def traced_sample(folder: Path) -> Trace:
+    """The trace of a bundle with all its evidence, once per run."""
+    return trace(read_bundle([folder]))
+
+
+@pytest.fixture
+def traced(sample: Path) -> Trace:
+    return traced_sample(sample)
+
+
+@cache
+def _records(folder: Path) -> list[Record]:
+    return list(Recorder(traced_sample(folder)))
+
+
+@pytest.fixture
+def records(sample: Path) -> list[Record]:
+    return _records(sample)
