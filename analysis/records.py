@@ -12,6 +12,7 @@ from probes.schema import Table
 from tracer import evidence
 from tracer.cluster import Owner
 from tracer.names import Named
+from tracer.rules import ProxyRules
 from tracer.status import STATUSES
 from tracer.trace import Trace
 
@@ -29,6 +30,11 @@ class Recorder:
         self._translations = _rows_by_connection(tables.translations)
         self._hops = _rows_by_connection(tables.hops)
         self._losses = _rows_by_connection(tables.losses)
+        self._seen = {name: column.tolist() for name, column in tables.hops.items()}
+        self._seen |= {
+            name: tables.observations[name][tables.hops["row"]].tolist() for name in ("direction", "frame", "outer", "tunnel", "vni")
+        }
+        self._rule_paths: dict[tuple[int, str, str, str], Record | None] = {}  # the same for every connection of a client to a Service
         self._src: dict[int, str] = {}
         self._dst: dict[int, str] = {}
 
@@ -113,6 +119,12 @@ class Recorder:
         rules = self.trace.bundle.rules.get(self.trace.tables.nodes[node])
         if rules is None or self.dst(before) == self.dst(after):
             return None
+        memo = node, self.src(before).rpartition(":")[0], self.dst(before), self.dst(after)
+        if memo not in self._rule_paths:
+            self._rule_paths[memo] = self._walk(rules, before, after)
+        return self._rule_paths[memo]
+
+    def _walk(self, rules: ProxyRules, before: int, after: int) -> Record | None:
         tuples = self.trace.tables.tuples
         (address, port), (target, target_port) = ((address_of(tuples, code, "dst"), int(tuples["dport"][code])) for code in (before, after))
         protocol, source = PROTOCOL_NAMES.get(int(tuples["proto"][before]), ""), address_of(tuples, before, "src")
@@ -146,31 +158,26 @@ class Recorder:
         return "containerPort" if named.translated >= 0 and self.dst(named.translated) in ends else None
 
     def _hop(self, row: int, named: Named) -> Record:
-        table, tables = self.trace.tables.hops, self.trace.tables
-        code, observed = int(table["tuple"][row]), int(table["row"][row])
-        first = row - int(table["position"][row])
-        point = tables.points[int(table["point"][row])]
-        latency = _known(int(table["latency_ns"][row]))
-        offset = int(table["time_ns"][row] - table["time_ns"][first]) if table["node"][row] == table["node"][first] else None
-        direction = int(tables.observations["direction"][observed])
+        seen, points = self._seen, self.trace.tables.points
+        code, point, time_ns = seen["tuple"][row], points[seen["point"][row]], seen["time_ns"][row]
+        first = row - seen["position"][row]
+        same_clock = seen["node"][row] == seen["node"][first]
+        latency = _known(seen["latency_ns"][row])
         return {
-            "node": point.node, "interface": point.interface, "direction": ("unknown", "in", "out")[direction],
-            "path": "reply" if table["reply"][row] else "request", "src": self.src(code), "dst": self.dst(code),
-            "tunnel": self._tunnel(observed), "port_kind": self._port_kind(code, named),
-            "time_ns": int(table["time_ns"][row]), "offset_ns": offset,
+            "node": point.node, "interface": point.interface, "direction": ("unknown", "in", "out")[seen["direction"][row]],
+            "path": "reply" if seen["reply"][row] else "request", "src": self.src(code), "dst": self.dst(code),
+            "tunnel": self._tunnel(row), "port_kind": self._port_kind(code, named), "time_ns": time_ns,
+            "offset_ns": time_ns - seen["time_ns"][first] if same_clock else None,
             "latency_ns": latency, "uncertainty_ns": None if latency is None else point.resolution_ns,
-            "file": point.file, "frame": int(tables.observations["frame"][observed]),
+            "file": point.file, "frame": seen["frame"][row],
         }  # fmt: skip
 
-    def _tunnel(self, observed: int) -> Record | None:
-        observations = self.trace.tables.observations
-        outer, kind = int(observations["outer"][observed]), int(observations["tunnel"][observed])
+    def _tunnel(self, row: int) -> Record | None:
+        outer, kind = self._seen["outer"][row], self._seen["tunnel"][row]
         if outer < 0 or not kind:
             return None
-        src, dst = (
-            endpoint(int(observations[f"{side}_hi"][outer]), int(observations[f"{side}_lo"][outer]), None) for side in ("src", "dst")
-        )
-        return {"kind": TUNNELS[kind], "id": int(observations["vni"][observed]), "src": src, "dst": dst}
+        src, dst = (endpoint(*address_of(self.trace.tables.observations, outer, side), None) for side in ("src", "dst"))
+        return {"kind": TUNNELS[kind], "id": self._seen["vni"][row], "src": src, "dst": dst}
 
     def _loss(self, row: int) -> Record:
         table, tables = self.trace.tables.losses, self.trace.tables
