@@ -64,6 +64,9 @@ _LOSS = _object(
     }
 )  # fmt: skip
 
+_REFUSAL = _object({"kind": _TEXT, "from": _TEXT, "at": _TEXT, "time_ns": _NS})
+_VERDICT = _object({"node": _TEXT, "mode": _MAYBE_TEXT, "verdict": {"enum": ["reject", "drop"]}, "service": _MAYBE_TEXT, "chains": _TEXTS})
+
 SCHEMA: Schema = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "hopline trace record",
@@ -87,7 +90,8 @@ SCHEMA: Schema = {
             "retransmissions": {"type": "integer"}, "losses": {"type": "array", "items": _LOSS},
             "latency": _object({"total_ns": _NS, "network_ns": _MAYBE_NS, "server_ns": _MAYBE_NS, "uncertainty_ns": _MAYBE_NS}),
             "evidence": _TEXTS, "parent_evidence": _TEXTS, "confidence": {"type": "number", "minimum": 0, "maximum": 1},
-            "candidates": {"type": "array", "items": _TUPLE}, "last_seen_at": _MAYBE_TEXT, "problems": _TEXTS,
+            "candidates": {"type": "array", "items": _TUPLE}, "last_seen_at": _MAYBE_TEXT,
+            "refusal": _or_null(_REFUSAL), "verdict": _or_null(_VERDICT), "problems": _TEXTS,
         }
     ),
 }  # fmt: skip

@@ -29,8 +29,13 @@ def draw(out: Console, record: Record) -> None:
             out.print()
             out.print(Text(title, "bold"))
             _hops(out, record, hops, reply=path == "reply")
-    if record["last_seen_at"]:
+    refusal, verdict = record["refusal"], record["verdict"]
+    if refusal:
+        _line(out, "refused", f"{refusal['kind']} from {refusal['from']}, seen at {refusal['at']}", "red")
+    elif record["last_seen_at"]:
         _line(out, "no answer", f"last seen at {record['last_seen_at']}", "red")
+    if verdict:
+        _line(out, "rules", f"{verdict['node']} ({verdict['mode']}) would {verdict['verdict']} it: {' → '.join(verdict['chains'])}", "red")
     for loss in record["losses"]:
         _line(out, "sent again", _loss(loss), "yellow")
     out.print()
@@ -89,7 +94,7 @@ def _hops(out: Console, record: Record, hops: list[Record], *, reply: bool) -> N
     for hop in hops:
         if before is not None:
             _between(out, record, before, hop, reply=reply)
-        time = "other clock" if hop["offset_ns"] is None else f"+{duration(hop['offset_ns'])}" if before else "0"
+        time = "0" if before is None else _when(hop)
         kind = f"  {_NAMES[hop['port_kind']]}" if hop["port_kind"] else ""
         ends_text = f"{hop['src']} > {hop['dst']}"
         out.print(
@@ -101,6 +106,13 @@ def _hops(out: Console, record: Record, hops: list[Record], *, reply: bool) -> N
             soft_wrap=True,
         )  # fmt: skip
         before = hop
+
+
+def _when(hop: Record) -> str:
+    """Since the first hop; on another node's clock since the hop before, which that clock saw too."""
+    if hop["offset_ns"] is not None:
+        return f"+{duration(hop['offset_ns'])}"
+    return "other clock" if hop["latency_ns"] is None else f"{duration(hop['latency_ns'])} later"
 
 
 def _tunnel(hop: Record) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from analysis.failures import refusal, verdict
 from probes.addresses import endpoint
 from probes.decode import TUNNELS
 from probes.decode.numbers import PROTOCOL_NAMES
@@ -86,6 +87,8 @@ class Recorder:
             "evidence": evidence.names(named.evidence), "parent_evidence": [], "confidence": round(named.confidence, 4),
             "candidates": [self._tuple(code, protocol) for code in named.candidates],
             "last_seen_at": self._last_seen(connection),
+            "refusal": refusal(self.trace, connection, [row for row in self._hops.get(connection, ()) if self._seen["reply"][row]]),
+            "verdict": verdict(self.trace, connection, named),
             "problems": [*named.problems, *self._unseen(original, seen)],
         }  # fmt: skip
 

@@ -28,8 +28,8 @@ def names(bits: int) -> list[str]:
 
 
 def confidence(bits: int) -> float:
-    """That of the strongest evidence; two independent kinds together leave half the doubt."""
+    """That of the strongest evidence; two independent kinds together leave half the doubt. Without any, one point saw it: nothing was joined."""
     each = sorted((worth for bit, (_, worth) in EVIDENCE.items() if bits & bit), reverse=True)
     if not each:
-        return 0.5
+        return 0.95
     return each[0] if len(each) == 1 else 1 - (1 - each[0]) / 2
