@@ -20,7 +20,7 @@ _UNREACHABLE_V6 = {0: "no route", 1: "administratively prohibited", 3: "address 
 
 
 def refusal(trace: Trace, connection: int, reply_hops: list[int]) -> Record | None:
-    """Who refused the attempt and how: the last ICMP error about it, or the RST's (SCTP: ABORT's) first hop; None where it was not refused."""
+    """Who refused the attempt and how: the first ICMP error about it, else the RST's (SCTP: ABORT's) first hop; None if not refused."""
     tables = trace.tables
     if tables.connections["status"][connection] != REFUSED:
         return None

@@ -28,7 +28,7 @@ def names(bits: int) -> list[str]:
 
 
 def confidence(bits: int) -> float:
-    """That of the strongest evidence; two independent kinds together leave half the doubt. Without any, one point saw it: nothing was joined."""
+    """That of the strongest evidence; two independent kinds together leave half the doubt. Without any, one point alone saw it."""
     each = sorted((worth for bit, (_, worth) in EVIDENCE.items() if bits & bit), reverse=True)
     if not each:
         return 0.95

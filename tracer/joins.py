@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -76,9 +77,12 @@ def same_datagram(joining: Joining) -> Pairs:
 def _only_two_flows(joining: Joining, rows: Array) -> Array:
     """Whether the packet of each of `rows` was carried by no more than two flows of its node."""
     sightings = joining.sightings
-    place = mix(sightings["identity"], sightings["node"])
-    places, counts = np.unique(np.unique(np.stack([place, sightings["flow"].astype("u8")]), axis=1)[0], return_counts=True)
-    return np.asarray(counts[np.searchsorted(places, place[rows])] <= 2)
+    weak = np.flatnonzero((sightings["strong"] == 0) & (sightings["identity"] != 0))
+    place = mix(sightings["identity"][weak], sightings["node"][weak])
+    _, carriers = np.unique(mix(place, sightings["flow"][weak]), return_index=True)
+    places, counts = np.unique(place[carriers], return_counts=True)
+    wanted = mix(sightings["identity"][rows], sightings["node"][rows])
+    return np.asarray(counts[np.searchsorted(places, wanted)] <= 2)
 
 
 def same_handshake(joining: Joining) -> Pairs:
@@ -92,32 +96,36 @@ def same_handshake(joining: Joining) -> Pairs:
 
 
 def same_tuple(joining: Joining) -> Pairs:
-    """Legs of one flow that no packet joined: on one node those that overlap in time, across nodes where there is but one on each."""
+    """Legs of one flow that no packet joined: on one node those that overlap in time, across nodes where nothing could be confused."""
     legs, (roots, _) = joining.legs, joining.components.roots()
     order = np.lexsort((legs["start_ns"], legs["flow"]))
-    flow, root = legs["flow"][order], roots[order]
-    split = np.flatnonzero(np.diff(flow, prepend=-1))
-    ends = np.append(split[1:], len(order))
-    several = [(a, b) for a, b in zip(split.tolist(), ends.tolist(), strict=True) if b - a > 1 and len(set(root[a:b].tolist())) > 1]
-    one: list[int] = []
-    other: list[int] = []
-    for a, b in several:
-        members = order[a:b]
-        for index, leg in enumerate(members.tolist()):
-            for later in members[index + 1 :].tolist():
-                if roots[leg] != roots[later] and _one_lifetime(legs, members, leg, later):
-                    one.append(leg)
-                    other.append(later)
-    return np.array(one, "i8"), np.array(other, "i8"), np.zeros(len(one), "i8")
+    flow = legs["flow"][order]
+    begins = np.flatnonzero(np.diff(flow, prepend=-1))
+    ends = np.append(begins[1:], len(order))
+    root = roots[order]
+    highest, lowest = (np.minimum.reduceat(sign * root, begins) for sign in (-1, 1)) if len(begins) else (begins, begins)
+    pairs: list[tuple[int, int]] = []
+    for index in np.flatnonzero(-highest != lowest).tolist():
+        pairs += _one_flow(legs, order[begins[index] : ends[index]].tolist(), roots)
+    one, other = np.array(pairs, "i8").reshape(-1, 2).T
+    return one, other, np.zeros(len(one), "i8")
 
 
-def _one_lifetime(legs: Table, members: Array, leg: int, later: int) -> bool:
-    if legs["isn"][leg] >= 0 and legs["isn"][later] >= 0 and legs["isn"][leg] != legs["isn"][later]:
-        return False
-    if legs["node"][leg] == legs["node"][later]:
-        return bool(legs["start_ns"][later] <= legs["end_ns"][leg] + OVERLAP_NS)
-    points = legs["point"][members]
-    return len(np.unique(points)) == len(points)  # clocks of two nodes are not compared; only where nothing could be confused
+def _one_flow(legs: Table, members: list[int], roots: Array) -> list[tuple[int, int]]:
+    """Pairs among one flow's legs (in order of start) that are one connection."""
+    points = [int(legs["point"][leg]) for leg in members]
+    if len(set(points)) == len(points):  # each point saw the flow once: clocks of several nodes need not be compared
+        return [(one, other) for one, other in pairwise(members) if _compatible(legs, one, other)]
+    pairs, lasting = [], list[int]()
+    for leg in members:
+        lasting = [other for other in lasting if legs["end_ns"][other] + OVERLAP_NS >= legs["start_ns"][leg]]
+        pairs += [
+            (other, leg)
+            for other in lasting
+            if legs["node"][other] == legs["node"][leg] and roots[other] != roots[leg] and _compatible(legs, other, leg)
+        ]
+        lasting.append(leg)
+    return pairs
 
 
 def conntrack(joining: Joining) -> Pairs:
