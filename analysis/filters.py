@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from analysis.records import Record
+from probes.addresses import parse
+from probes.addresses import text as text_of
 
 Test = Callable[[Record], bool]
 
@@ -30,6 +33,7 @@ class Filters:
         return all(test(record) for test in self._tests())
 
     def _tests(self) -> list[Test]:
+        address = _canonical(self.address)
         asked: list[tuple[object, Test]] = [
             (
                 self.pod,
@@ -37,7 +41,7 @@ class Filters:
             ),
             (self.service, lambda r: bool(r["service"] and fits(self.service, r["service"]["namespace"], r["service"]["name"]))),
             (self.node, lambda r: self.node in {hop["node"] for hop in r["hops"]}),
-            (self.address, lambda r: any(end.rpartition(":")[0].strip("[]") == self.address for end in _ends(r))),
+            (self.address, lambda r: any(end.rpartition(":")[0].strip("[]") == address for end in _ends(r))),
             (self.port, lambda r: any(end.rpartition(":")[2] == str(self.port) for end in _ends(r))),
             (self.protocol, lambda r: bool(r["protocol"] == self.protocol)),
             (self.status, lambda r: bool(r["status"] == self.status)),
@@ -55,9 +59,24 @@ def fits(pattern: str | None, namespace: str | None, name: str | None) -> bool:
     return text in (whole, name)
 
 
+def _canonical(address: str | None) -> str | None:
+    """An address as records have it, whichever way the user wrote it; what is no address stays as it is and fits nothing."""
+    try:
+        return None if address is None else text_of(*parse(address.strip("[]")))
+    except ValueError:
+        return address
+
+
 def _ends(record: Record) -> set[str]:
     tuples = [record[name] for name in ("original", "translated") if record[name]]
     return {each[side] for each in [*tuples, *record["hops"]] for side in ("src", "dst")}
+
+
+def _nanoseconds(seconds: str) -> int:
+    value = float(seconds)
+    if not math.isfinite(value):
+        raise ValueError(seconds)
+    return round(value * 1e9)
 
 
 def moment(text: str, first_ns: int) -> int:
@@ -66,9 +85,9 @@ def moment(text: str, first_ns: int) -> int:
     ValueError where `text` is none of these.
     """
     if text.startswith("+"):
-        return first_ns + round(float(text[1:]) * 1e9)
+        return first_ns + _nanoseconds(text[1:])
     try:
-        return round(float(text) * 1e9)
+        return _nanoseconds(text)
     except ValueError:
         when = datetime.fromisoformat(text)
         when = when if when.tzinfo else when.replace(tzinfo=UTC)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,7 +50,7 @@ def trace(
         str | None, typer.Option(help="Only what was there after: ISO time, epoch seconds, or +SECONDS from the start.")
     ] = None,
     until: Annotated[str | None, typer.Option(help="Only what began before: like --since.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Rows to print, 0 for all. Default: 200 on a screen, else all.")] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="Rows to print, 0 for all. Default: 200 on a screen, else all.")] = None,
     no_ledger: NoLedger = False,
     no_rules: NoRules = False,
     no_cluster: NoCluster = False,
@@ -92,7 +93,7 @@ def trace(
     if as_json:
         _print_json(chosen if not limit else chosen[:limit], told)
     else:
-        _print_table(chosen, told, limit)
+        _print_table(chosen, told, limit, paths)
     if not told["captures"] or all(not each["frames"] for each in told["captures"].values()):
         fail("no packets could be read", EXIT_INPUT)
     if any(problem["severity"] == "error" for problem in told["problems"]):
@@ -136,13 +137,13 @@ def _print_json(records: list[dict[str, Any]], told: dict[str, Any]) -> None:
     print_problems(console(stderr=True), told)
     with quiet_pipe():
         for record in records:
-            sys.stdout.write(json.dumps(record, ensure_ascii=False))
+            sys.stdout.write(json.dumps(record))  # ASCII: what a pod is called cannot steer a terminal
             sys.stdout.write("\n")
         sys.stdout.flush()
 
 
-def _print_table(records: list[dict[str, Any]], told: dict[str, Any], limit: int | None) -> None:
-    from analysis.terminal import connection_table, console, print_header  # noqa: PLC0415
+def _print_table(records: list[dict[str, Any]], told: dict[str, Any], limit: int | None, paths: list[Path]) -> None:
+    from analysis.terminal import connection_table, console, plain, print_header  # noqa: PLC0415
 
     out = console()
     shown = len(records) if limit == 0 else limit if limit is not None else ON_A_SCREEN if out.is_terminal else len(records)
@@ -152,5 +153,5 @@ def _print_table(records: list[dict[str, Any]], told: dict[str, Any], limit: int
         out.print(connection_table(records[:shown], told["first_ns"] or 0, out.width))
         if len(records) > shown:
             out.print(f"{len(records) - shown:,} more: --limit 0 prints all, filters (--service, --pod, --status …) choose")
-        if records:
-            out.print(f"hopline show {' '.join(sys.argv[2:3])} {records[0]['id']}  draws one of them", style="dim")
+        if records and len(paths) == 1 and paths[0] != Path("-"):
+            out.print(f"hopline show {plain(shlex.quote(str(paths[0])))} {records[0]['id']}  draws one of them", style="dim")
