@@ -81,7 +81,8 @@ def find_files(paths: Sequence[Path]) -> dict[str, list[Path]]:
         if path == STANDARD_INPUT:
             found.setdefault(CAPTURE, []).append(path)
         elif path.is_dir():
-            inside = sorted(each for each in [*path.iterdir(), *path.glob("*/*")] if each.is_file())
+            # a link to nowhere is kept: reading it fails, and is said
+            inside = sorted(each for each in [*path.iterdir(), *path.glob("*/*")] if each.is_file() or not each.exists())
             for each in inside:
                 known = kind_of(each)
                 if known:
@@ -170,7 +171,7 @@ class _Reading:
             sizes.setdefault(size, []).append(path)
         for paths in sizes.values():
             seen: dict[bytes, Path] = {}
-            for path in sorted(paths):
+            for path in sorted(paths, key=lambda path: (len(path.name), path)):  # a copy's name is the longer one
                 digest = b"" if len(paths) == 1 or not path.is_file() else _digest(path)
                 if digest and digest in seen:
                     what = f"has the same content as {seen[digest].name}"
