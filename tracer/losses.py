@@ -18,8 +18,11 @@ _MODULUS = 1 << 32
 
 
 @kernel
-def _sent_again(leg: Array, ahead: Array, seq: Array, length: Array, tsval: Array, ip_id: Array, first: Array) -> None:
-    """For sightings sorted by leg and time: `first[i]` is the earlier sighting whose bytes i repeats, -1 where i brings new ones."""
+def _sent_again(leg: Array, ahead: Array, seq: Array, length: Array, one_byte: Array, tsval: Array, ip_id: Array, first: Array) -> None:
+    """For sightings sorted by leg and time: `first[i]` is the earlier sighting whose bytes i repeats, -1 where i brings new ones.
+
+    A SYN counts as one byte of `length`; `one_byte` says which have a single byte of payload, as keepalives do.
+    """
     newest = np.full(2, -1)
     for row in range(len(leg)):
         if row == 0 or leg[row] != leg[row - 1]:
@@ -36,7 +39,7 @@ def _sent_again(leg: Array, ahead: Array, seq: Array, length: Array, tsval: Arra
         if 0 < beyond < _MODULUS // 2:
             newest[side] = row
             continue
-        keepalive = length[row] == 1 and (seq[row] + 1 - seq[top] - length[top]) % _MODULUS == 0
+        keepalive = one_byte[row] and (seq[row] + 1 - seq[top] - length[top]) % _MODULUS == 0
         copy = False
         if keepalive:
             continue
@@ -59,11 +62,12 @@ def losses(joined: Joined, observations: Table, leg: Array, hop_table: Table) ->
     tcp = np.flatnonzero(observations["proto"][rows] == TCP)
     order = tcp[np.lexsort((rows[tcp], sightings["time_ns"][tcp], leg[tcp]))]
     seen = rows[order]
-    syn = (observations["tcp_flags"][seen] & SYN > 0).astype("i8")
-    length = observations["payload_bytes"][seen].astype("i8") + syn
+    payload = observations["payload_bytes"][seen].astype("i8")
+    syn = observations["tcp_flags"][seen] & SYN > 0
+    length = payload + syn
     seq, tsval = observations["seq"][seen].astype("i8"), observations["tsval"][seen]
     first = np.full(len(order), -1, "i8")
-    _sent_again(leg[order], joined.forward[order], seq, length, tsval, observations["ip_id"][seen], first)
+    _sent_again(leg[order], joined.forward[order], seq, length, (payload == 1) & ~syn, tsval, observations["ip_id"][seen], first)
     again = np.flatnonzero(first >= 0)
     count = len(joined.bounds) - 1
     if not len(again):

@@ -68,6 +68,7 @@ class Naming:
         self._columns = {name: column.tolist() for name, column in traced.connections.items()}
         self._links = links
         self._captured = {point.node for point in traced.points}
+        self._own_addresses = {node: {a for link in known.values() for a in link.addresses} for node, known in links.items()}
         self._requests, self._answer = _first_packets(traced)
         self._largest_mss = self._largest(links)
         self._doors = self._find_doors(links)
@@ -170,36 +171,44 @@ class Naming:
     def _judge_origin(self, named: Named, connection: int, start_ns: int, protocol: str) -> None:
         """Take `original` back where the first tuple seen may be the far side of a translation that no observation point saw."""
         first_seen, client = self._columns["first_seen"][connection], named.client
-        if named.original != first_seen or self.timeline.empty:
+        if named.original != first_seen:
             return
-        there = (client.node if client else None) or self.traced.nodes[self._columns["first_node"][connection]]
-        if client is not None and there in self._original_on.get(first_seen, ()):
+        hidden, bits = self._translated_before(connection, client, start_ns, protocol)
+        named.evidence |= bits
+        if hidden is False:
             return
-        target, target_port = _destination(self.traced.tuples, first_seen)
-        asks_service = self.timeline.service(target, target_port, protocol, start_ns) is not None
-        captured = there in self._captured
-        kind = client.kind if client else None
-        if asks_service and (kind != "node" or captured):
-            return
-        if kind != "node" or captured:
-            backed = self.timeline.services_of_endpoint(target, target_port, protocol, start_ns)
-            if all(service.headless for service in backed) and self.timeline.owner(target, start_ns) is not None:
-                return  # no Service's address leads here
-        if kind in ("pod", None) and (self._doors.get(connection, set()) & {there, INSIDE_POD}):
-            return
-        verdict: bool | None = None
-        if kind == "node" and captured:
-            verdict, bits = masqueraded(self._first_packet(connection, there, first_seen))
-            named.evidence |= bits
-            if verdict is False:
-                return
         src, _ = _source(self.traced.tuples, first_seen)
-        how = "was translated" if verdict else "may have been translated"
+        how = "was translated" if hidden else "may have been translated"
         named.problems.append(f"{text(*src)} {how} before any observation point; the tuple before it was not seen")
-        named.candidates = [] if verdict else [first_seen]
+        named.candidates = [] if hidden else [first_seen]
         named.original = -1
-        if kind != "pod":  # DNAT keeps the source; only a masquerade hides it, and that never looks like a pod
+        if client is None or client.kind != "pod":  # DNAT keeps the source; only a masquerade hides it, and never behind a pod's address
             named.client, named.source = None, -1
+
+    def _translated_before(self, connection: int, client: Owner | None, start_ns: int, protocol: str) -> tuple[bool | None, int]:
+        """`(whether the first tuple seen had been translated before, evidence bits)`; None where that is possible."""
+        first_seen = self._columns["first_seen"][connection]
+        kind = client.kind if client else None
+        source, _ = _source(self.traced.tuples, first_seen)
+        there = (client.node if client else None) or self.traced.nodes[self._columns["first_node"][connection]]
+        own = kind == "node" or source in self._own_addresses.get(there, ())
+        captured = there in self._captured
+        if (client is not None or own) and there in self._original_on.get(first_seen, ()):
+            return False, 0
+        if self.timeline.empty:
+            hidden, bits = masqueraded(self._first_packet(connection, there, first_seen)) if own else (False, 0)
+            return bool(hidden), bits  # without metadata, only what the packet gives away
+        target, target_port = _destination(self.traced.tuples, first_seen)
+        if own and not captured:
+            return None, 0
+        if self.timeline.service(target, target_port, protocol, start_ns) is not None:
+            return False, 0  # it still asks for a Service
+        backed = self.timeline.services_of_endpoint(target, target_port, protocol, start_ns)
+        if all(service.headless for service in backed) and self.timeline.owner(target, start_ns) is not None:
+            return False, 0  # no Service's address leads here
+        if not own and kind in ("pod", None) and self._doors.get(connection, set()) & {there, INSIDE_POD}:
+            return False, 0
+        return masqueraded(self._first_packet(connection, there, first_seen)) if own else (None, 0)
 
     def _first_packet(self, connection: int, node: str, first_seen: int) -> FirstPacket:
         observations = self.traced.observations
