@@ -77,20 +77,20 @@ def losses(joined: Joined, observations: Table, leg: Array, hop_table: Table) ->
     per_connection: dict[int, list[int]] = {}
     for index in np.flatnonzero(np.isin(connection, connection[again])).tolist():
         per_connection.setdefault(int(connection[index]), []).append(index)
-    repeats: dict[tuple[int, bool, int], list[int]] = {}
+    leg_of = leg[order]  # a point that sees a packet before and after NAT has two legs of it, and would count it twice
+    repeats: dict[tuple[int, bool], dict[int, list[int]]] = {}
     for index in again.tolist():
-        repeats.setdefault((int(connection[index]), bool(ahead[index]), int(point[index])), []).append(index)
+        repeats.setdefault((int(connection[index]), bool(ahead[index])), {}).setdefault(int(leg_of[index]), []).append(index)
     found: list[tuple[int, ...]] = []
     total = np.zeros(count, "i4")
-    for which, direction in sorted({key[:2] for key in repeats}):
+    for which, direction in sorted(repeats):
         path = paths.get((which, not direction), [])
-        places = sorted(
-            (key[2] for key in repeats if key[:2] == (which, direction)), key=lambda p: path.index(p) if p in path else len(path)
-        )
-        place = max(places, key=lambda p: (len(repeats[which, direction, p]), -places.index(p)))
-        total[which] += len(repeats[which, direction, place])
+        place = {place: number for number, place in enumerate(path)}
+        # the leg that saw most, of several the first on the path
+        told = max(repeats[which, direction].values(), key=lambda rows: (len(rows), -place.get(int(point[rows[0]]), len(path)), -rows[0]))
+        total[which] += len(told)
         members = [index for index in per_connection[which] if bool(ahead[index]) == direction]
-        for index in repeats[which, direction, place]:
+        for index in told:
             original = int(first[index])
             last, missed = _missing(path, members, point, seq, length, tsval, original, index)
             found.append((
