@@ -37,7 +37,7 @@ def draw(out: Console, record: Record) -> None:
     if verdict:
         _line(out, "rules", f"{verdict['node']} ({verdict['mode']}) would {verdict['verdict']} it: {' → '.join(verdict['chains'])}", "red")
     for loss in record["losses"]:
-        _line(out, "sent again", _loss(loss), "yellow")
+        _line(out, "sent again", _loss(loss, answered=not record["last_seen_at"]), "yellow")
     out.print()
     if record["handshake_ns"] is not None:
         _line(out, "handshake", f"{duration(record['handshake_ns'])}, seen from the first observation point")
@@ -144,9 +144,10 @@ def _rules(step: Record) -> str:
     return "" if rules is None else f"; {rules['mode']}: {' → '.join(rules['chains'])}, {rules['walked']} rules walked"
 
 
-def _loss(loss: Record) -> str:
+def _loss(loss: Record, *, answered: bool) -> str:
     way = "answer" if loss["path"] == "reply" else "request"
-    missed = (
-        f"first missed at {loss['first_missed_at']}" if loss["first_missed_at"] else "seen everywhere: its acknowledgment was late or lost"
-    )
+    if loss["first_missed_at"]:
+        missed = f"first missed at {loss['first_missed_at']}"
+    else:
+        missed = "seen everywhere: its acknowledgment was late or lost" if answered else "and never answered"
     return f"{way} seq {loss['seq']} after {duration(loss['sent_again_after_ns'])}; last seen at {loss['last_seen_at'] or '?'}, {missed}"

@@ -82,7 +82,7 @@ def records_of(bundle: Bundle) -> list[Record]:
 
 
 def without_rules(record: Record) -> Record:
-    return record | {"translations": [step | {"rules": None} for step in record["translations"]]}
+    return record | {"verdict": None, "translations": [step | {"rules": None} for step in record["translations"]]}
 
 
 def expected_failures(scorer: ModuleType, capture: Path) -> int:
