@@ -55,7 +55,7 @@ def same_datagram(joining: Joining) -> Pairs:
     """Sightings of one packet with weaker marks, on one node within NAT_NS: payload, length and IP ID agree.
 
     Beyond that they must share the source or the destination (DNAT keeps the one, SNAT the other) or be the only two flows of the node that
-    carried such a packet.
+    carried such a packet. Where two packets can be told apart by how they came, they are not one.
     """
     sightings, tuples = joining.sightings, joining.tuples
     rows = np.flatnonzero((sightings["strong"] == 0) & (sightings["identity"] != 0))
@@ -65,6 +65,7 @@ def same_datagram(joining: Joining) -> Pairs:
         (sightings["identity"][left] == sightings["identity"][right])
         & (sightings["node"][left] == sightings["node"][right])
         & (sightings["time_ns"][right] - sightings["time_ns"][left] < NAT_NS)
+        & ~_two_packets(sightings, rows)
     )
     left, right = left[near], right[near]
     one, other = sightings["tuple"][left], sightings["tuple"][right]
@@ -72,6 +73,24 @@ def same_datagram(joining: Joining) -> Pairs:
     for side in (("src_hi", "src_lo", "sport"), ("dst_hi", "dst_lo", "dport")):
         shares |= np.logical_and.reduce([tuples[name][one] == tuples[name][other] for name in side])
     return _pairs(joining, left[shares], right[shares])
+
+
+def _two_packets(sightings: Table, rows: Array) -> Array:
+    """Whether each of `rows` and the next, if alike, are two packets (bool, one fewer than `rows`), where no IP ID tells. IPv6 has none.
+
+    Many clients may get equal answers. NAT changes a packet between two places: what first passes the same place the same way under two
+    tuples was not rewritten, and what comes into a node at two moments came twice. `rows` are sorted by identity, node and time.
+    """
+    carried = mix(sightings["identity"][rows], sightings["node"][rows], sightings["tuple"][rows])
+    _, first, carrier = np.unique(carried, return_index=True, return_inverse=True)
+    entrance = rows[first[carrier]]
+    one, other = entrance[:-1], entrance[1:]
+    same_place = sightings["entrance"][one] == sightings["entrance"][other]
+    came_twice = (sightings["arriving"][one] & sightings["arriving"][other] > 0) & (
+        sightings["time_ns"][one] != sightings["time_ns"][other]
+    )
+    unnumbered = sightings["numbered"][rows[:-1]] & sightings["numbered"][rows[1:]] == 0
+    return np.asarray(unnumbered & (same_place | came_twice))
 
 
 def _only_two_flows(joining: Joining, rows: Array) -> Array:

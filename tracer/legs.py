@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from probes.decode.numbers import RST, SCTP, SEQUENCE, TCP, TIMESTAMPS
+from probes.decode.numbers import FIN, RST, SCTP, SEQUENCE, TCP
 from probes.jit import kernel
 from probes.schema import Array, Table
 from tracer.schema import LEGS
@@ -16,23 +16,20 @@ DATAGRAM_SILENCE_NS, STREAM_SILENCE_NS, STREAM_AGE_NS = 30_000_000_000, 120_000_
 
 # A sequence number this far from the one before belongs to another connection: no window is as large (RFC 7323, 2.2 allows 2^30).
 ANOTHER_STREAM = 1 << 30
-# Timestamps tick at 1 Hz to 1 kHz (RFC 7323, 5.4; some systems at 10 kHz) from a random start per connection (net/core/secure_seq.c): a
-# step that fits no such clock within a minute is another connection's.
-TICKS_PER_MS, TICKS_SLACK = 10, 60_000
 
 
 @kernel
-def _number_legs(
-    flow: Array, point: Array, backward: Array, time_ns: Array, isn: Array, datagrams: Array, seq: Array, tsval: Array, leg: Array
+def _number_legs(  # noqa: PLR0913, PLR0917 - columns
+    flow: Array, point: Array, backward: Array, time_ns: Array, isn: Array, datagrams: Array, seq: Array, fin: Array, leg: Array
 ) -> int:  # fmt: skip
     """Number the legs of sightings sorted by flow, point and time.
 
-    A handshake with another ISN, a sequence number or timestamp of another stream (its handshake was missed), or silence starts a new one.
-    `seq` and `tsval` are -1 where the packet's do not count (RST, no timestamps).
+    A handshake with another ISN, silence, or, where the handshake was missed, a sequence number beyond the FIN before it or out of any
+    window's reach starts a new one. `seq` is -1 where the packet's does not count (RST), `fin` is the number after a FIN, -1 elsewhere.
     """
     current, leg_isn, start = -1, -1, 0
     last = np.full(2, -1)
-    stamp, stamped_ns = np.full(2, -1), np.zeros(2, np.int64)
+    ended = np.full(2, -1)
     for row in range(len(flow)):
         new = row == 0 or flow[row] != flow[row - 1] or point[row] != point[row - 1]
         way = 1 if backward[row] else 0
@@ -44,20 +41,18 @@ def _number_legs(
         elif not new and seq[row] >= 0 and last[way] >= 0:
             distance = (seq[row] - last[way]) & 0xFFFF_FFFF
             new = min(distance, 0x1_0000_0000 - distance) >= ANOTHER_STREAM
-            if not new and tsval[row] >= 0 and stamp[way] >= 0:
-                ticks = (tsval[row] - stamp[way]) & 0xFFFF_FFFF
-                allowed = abs(time_ns[row] - stamped_ns[way]) // 1_000_000 * TICKS_PER_MS + TICKS_SLACK
-                new = min(ticks, 0x1_0000_0000 - ticks) > allowed
+            beyond = (seq[row] - ended[way]) & 0xFFFF_FFFF
+            new |= ended[way] >= 0 and 0 < beyond < 0x8000_0000
         if new:
             current, leg_isn, start = current + 1, -1, time_ns[row]
             last[:] = -1
-            stamp[:] = -1
+            ended[:] = -1
         if isn[row] >= 0:
             leg_isn = isn[row]
         if seq[row] >= 0:
             last[way] = seq[row]
-        if tsval[row] >= 0:
-            stamp[way], stamped_ns[way] = tsval[row], time_ns[row]
+        if fin[row] >= 0:
+            ended[way] = fin[row]
         leg[row] = current
     return current + 1
 
@@ -68,12 +63,12 @@ def legs(sightings: Table, observations: Table) -> tuple[Table, Array]:
     proto = observations["proto"][rows]
     tcp = (proto == TCP) & (observations["known"][rows] & SEQUENCE > 0) & (observations["tcp_flags"][rows] & RST == 0)
     seq = np.where(tcp, observations["seq"][rows].astype("i8"), -1)
-    stamped = tcp & (observations["known"][rows] & TIMESTAMPS > 0)
-    tsval = np.where(stamped, observations["tsval"][rows].astype("i8"), -1)
+    after = (seq + observations["payload_bytes"][rows] + 1) & 0xFFFF_FFFF
+    fin = np.where(tcp & (observations["tcp_flags"][rows] & FIN > 0), after, -1)
     leg = np.empty(len(rows), "i4")
     count = _number_legs(
         sightings["flow"], sightings["point"], sightings["backward"], sightings["time_ns"], sightings["isn"],
-        (proto != TCP) & (proto != SCTP), seq, tsval, leg,
+        (proto != TCP) & (proto != SCTP), seq, fin, leg,
     )  # fmt: skip
     first = np.searchsorted(leg, np.arange(count))
     last = np.searchsorted(leg, np.arange(count), side="right") - 1

@@ -31,6 +31,9 @@ SIGHTINGS = Schema(
         Column("point", "i4", "", "row of the observation point"),
         Column("identity", "u8", "", "equal for all sightings of one packet, through every NAT; 0 where it cannot be told"),
         Column("strong", "u1", "", "1 where equal identities cannot be chance (64 bits or more of sequence, acknowledgment, timestamps)"),
+        Column("numbered", "u1", "", "1 where the packet has an IP ID, so that no other packet of its sender has its identity"),
+        Column("entrance", "i8", "", "observation point, direction and tunnel: where and how a packet passes"),
+        Column("arriving", "u1", "", "1 where the packet comes into the node"),
         Column("isn", "i8", "", "client's initial sequence number told by a SYN or SYN-ACK (SCTP: initiate tag); -1 elsewhere"),
     ),
 )
