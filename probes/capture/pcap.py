@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-from probes.capture.records import CORRUPT, FULL, MAX_FRAME_BYTES, NEED_MORE, read32
+from probes.capture.gather import Gatherer
+from probes.capture.records import CORRUPT, FOUND, FULL, MAX_FRAME_BYTES, NEED_MORE, NOWHERE, UNDECIDED, Interface, read32
 from probes.jit import inlined, kernel
 from probes.schema import Array
 
 HEADER_BYTES = 24
+RECORD_BYTES = 16  # of a record's header
 MAGICS = {  # first four bytes: (big-endian, ns per fraction unit)
     b"\xa1\xb2\xc3\xd4": (True, 1000),
     b"\xd4\xc3\xb2\xa1": (False, 1000),
     b"\xa1\xb2\x3c\x4d": (True, 1),
     b"\x4d\x3c\xb2\xa1": (False, 1),
 }
+USUAL_SNAPLEN = 262_144  # tcpdump's, and the least that is believed: some writers' records are longer than their header promises
+CHAIN = 3  # so many plausible records one after the other are no coincidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,46 +35,97 @@ class PcapHeader:
 def read_header(header: bytes) -> PcapHeader:
     """Read HEADER_BYTES bytes that start with one of MAGICS."""
     big, unit_ns = MAGICS[header[:4]]
-    order = "big" if big else "little"
-    return PcapHeader(big, unit_ns, int.from_bytes(header[16:20], order), int.from_bytes(header[20:24], order) & 0x0FFF_FFFF)
+    order: Literal["big", "little"] = "big" if big else "little"
+    # the upper bits of the link type are flags, such as the length of a frame check sequence
+    return PcapHeader(big, unit_ns, int.from_bytes(header[16:20], order), int.from_bytes(header[20:24], order) & 0x03FF_FFFF)
 
 
 @inlined
-def _plausible(data: Array, at: int, big: bool, limit: int, seconds: int) -> bool:  # noqa: FBT001 (compiled code)
-    captured, wire, then = read32(data, at + 8, big), read32(data, at + 12, big), read32(data, at, big)
-    return 0 < captured <= limit and captured <= wire <= MAX_FRAME_BYTES and abs(then - seconds) <= 86_400
+def _plausible(data: Array, at: int, big: bool, unit_ns: int, limit: int, seconds: int) -> bool:
+    """Whether a record's header may stand at `at`; `seconds` is the last sound record's time, -1 where there is none."""
+    then, fraction, captured, wire = read32(data, at, big), read32(data, at + 4, big), read32(data, at + 8, big), read32(data, at + 12, big)
+    in_time = seconds < 0 or abs(then - seconds) <= 86_400
+    return 0 < captured <= limit and captured <= wire <= MAX_FRAME_BYTES and fraction * unit_ns < 1_000_000_000 and in_time
+
+
+@inlined
+def _chain(data: Array, at: int, stop: int, final: bool, big: bool, unit_ns: int, limit: int, seconds: int) -> tuple[int, int]:
+    """`(place, FOUND | NOWHERE | UNDECIDED)`: the first place in at…stop where CHAIN plausible records start, or fewer at the file's end.
+
+    `final`: `data` holds the end of the file. Otherwise a chain may run out of `data`, and more is needed to decide.
+    """
+    for start in range(at, stop):
+        here, good, then = start, 0, seconds
+        while good < CHAIN and here + RECORD_BYTES <= len(data) and _plausible(data, here, big, unit_ns, limit, then):
+            then = read32(data, here, big)
+            here, good = here + RECORD_BYTES + read32(data, here + 8, big), good + 1
+        ends = good > 0 and here == len(data)
+        ends_cut = good > 1 and here + RECORD_BYTES > len(data)
+        if good == CHAIN or (final and (ends or ends_cut)):
+            return start, FOUND
+        if not final and here + RECORD_BYTES > len(data):
+            return start, UNDECIDED
+    return stop, NOWHERE
+
+
+@kernel
+def pcap_search(data: Array, at: int, final: bool, big: bool, unit_ns: int, limit: int, seconds: int) -> tuple[int, int]:
+    """`_chain` to the end of `data`."""
+    return _chain(data, at, len(data), final, big, unit_ns, limit, seconds)
 
 
 @kernel
 def pcap_records(
-    data: Array, at: int, big: bool, unit_ns: int, limit: int, offsets: Array, captured: Array, wire: Array, times: Array,  # noqa: FBT001
+    data: Array, at: int, final: bool, big: bool, unit_ns: int, limit: int, seconds: int, frames: Array
 ) -> tuple[int, int, int]:  # fmt: skip
-    """Walk the records of `data` from `at`; `(frames found, where it stopped, NEED_MORE | FULL | CORRUPT)`.
+    """Walk the records of `data` from `at` into `frames` (FRAME); `(frames found, where it stopped, NEED_MORE | FULL | CORRUPT)`.
 
-    A record that claims more than `limit` captured bytes is CORRUPT. One that is not whole yet is left for the next call.
+    A record that claims more than `limit` captured bytes is CORRUPT, and so is one behind which nothing plausible follows while something
+    does inside of it. One that is not whole yet is left for the next call, as is one whose successor's header is not here yet, unless
+    `final`. `seconds` is the time of the last record before `at`, -1 where there is none.
     """
     count = 0
-    while at + 16 <= len(data):
-        if count == len(offsets):
+    while at + RECORD_BYTES <= len(data):
+        if count == len(frames):
             return count, at, FULL
-        length = read32(data, at + 8, big)
-        if length > limit:
+        captured = read32(data, at + 8, big)
+        if captured > limit:
             return count, at, CORRUPT
-        if at + 16 + length > len(data):
+        then, following = read32(data, at, big), at + RECORD_BYTES + captured
+        if following > len(data) or (following + RECORD_BYTES > len(data) and not final):
             break
-        times[count] = read32(data, at, big) * 1_000_000_000 + read32(data, at + 4, big) * unit_ns
-        offsets[count], captured[count], wire[count] = at + 16, length, max(read32(data, at + 12, big), length)
-        count, at = count + 1, at + 16 + length
+        if following + RECORD_BYTES <= len(data) and not _plausible(data, following, big, unit_ns, limit, then):
+            _, verdict = _chain(data, at + 1, following, final, big, unit_ns, limit, seconds)
+            if verdict == UNDECIDED:
+                break
+            if verdict == FOUND:
+                return count, at, CORRUPT
+        frame = frames[count]
+        frame["offset"], frame["captured"], frame["wire"] = at + RECORD_BYTES, captured, max(read32(data, at + 12, big), captured)
+        frame["time_ns"] = then * 1_000_000_000 + read32(data, at + 4, big) * unit_ns
+        frame["interface"], frame["direction"], frame["commented"] = 0, 0, -1
+        count, at, seconds = count + 1, following, then
     return count, at, NEED_MORE
 
 
-@kernel
-def pcap_resynchronise(data: Array, at: int, big: bool, limit: int, seconds: int) -> int:  # noqa: FBT001 (compiled code)
-    """The next place from `at` on where three plausible records follow one another (or fewer, up to the data's end); -1 where none is."""
-    for start in range(at, len(data) - 16):
-        here, good = start, 0
-        while here + 16 <= len(data) and good < 3 and _plausible(data, here, big, limit, seconds):
-            here, good = here + 16 + read32(data, here + 8, big), good + 1
-        if good == 3 or (good > 0 and here == len(data)):
-            return start
-    return -1
+def read_pcap(gatherer: Gatherer, header: PcapHeader) -> None:
+    """Gather all records behind the file's header."""
+    window, at, seconds = gatherer.window, HEADER_BYTES, -1
+    gatherer.interface(Interface(None, header.link_type, header.snaplen, 9 if header.unit_ns == 1 else 6))
+    limit = max(USUAL_SNAPLEN, min(header.snaplen or MAX_FRAME_BYTES, MAX_FRAME_BYTES))
+    while True:
+        count, at, status = pcap_records(window.data, at, window.ended, header.big, header.unit_ns, limit, seconds, gatherer.frames)
+        gatherer.decode(count)
+        if count:
+            seconds = int(gatherer.frames["time_ns"][count - 1]) // 1_000_000_000
+        if status == NEED_MORE and not window.ended:
+            window.more(at)
+            at = 0
+        elif status != FULL:
+            if at == len(window.data):
+                return
+
+            def search(data: Array, start: int, final: bool) -> tuple[int, int]:
+                return pcap_search(data, start, final, header.big, header.unit_ns, limit, seconds)  # noqa: B023 (called at once)
+
+            at = gatherer.skip_damage(at, search, cut=status == NEED_MORE)

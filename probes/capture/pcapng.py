@@ -1,38 +1,35 @@
-"""pcapng (draft-ietf-opsawg-pcapng): sections and interfaces in Python, packet blocks in a compiled walk."""
+"""pcapng (draft-ietf-opsawg-pcapng): sections, interfaces and statistics in Python, packets by the walk of `blocks`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from probes.capture.records import CORRUPT, FULL, NEED_MORE, OTHER_BLOCK, read16, read32
-from probes.jit import inlined, kernel
+from probes.capture.blocks import (
+    INTERFACE_BLOCK,
+    MAX_BLOCK_BYTES,
+    OPT_COMMENT,
+    SECTION,
+    STATISTICS,
+    pcapng_records,
+    pcapng_search,
+)
+from probes.capture.gather import Gatherer
+from probes.capture.records import BAD_PACKET, CORRUPT, FULL, NEED_MORE, OTHER_BLOCK, Interface
 from probes.schema import Array
 
-SECTION, INTERFACE, PACKET, SIMPLE_PACKET, STATISTICS, ENHANCED_PACKET = 0x0A0D0D0A, 1, 2, 3, 5, 6
-MAX_BLOCK_BYTES = 1 << 26
-OPT_COMMENT, EPB_FLAGS = 1, 2
+MAGIC = b"\x0a\x0d\x0d\x0a"
 IF_NAME, IF_TSRESOL, IF_TSOFFSET = 2, 9, 14
 ISB_IFDROP, ISB_OSDROP = 5, 7
+FINEST_DECIMAL, FINEST_BINARY = 18, 63  # timestamps of 64 bits in finer units than 10^-18 s or 2^-63 s could not tell this century
+
+Order = Literal["big", "little"]
 
 
-@dataclass(frozen=True, slots=True)
-class Interface:
-    """One interface description block. `resolution`: n for units of 10^-n s, -n for 2^-n s."""
-
-    name: str | None
-    link_type: int
-    snaplen: int
-    resolution: int
-    offset_s: int
-    comment: str | None
-
-
-def options(block: bytes, at: int, big: bool) -> Iterator[tuple[int, bytes]]:  # noqa: FBT001
-    """The `(code, value)` pairs from `at` on, as far as they are whole (draft-ietf-opsawg-pcapng, 3.5)."""
-    order = "big" if big else "little"
+def options(block: bytes, at: int, order: Order) -> Iterator[tuple[int, bytes]]:
+    """The `(code, value)` pairs from `at` on, as far as they are whole (3.5)."""
     while at + 4 <= len(block):
         code, length = int.from_bytes(block[at : at + 2], order), int.from_bytes(block[at + 2 : at + 4], order)
         if code == 0 or at + 4 + length > len(block):
@@ -41,128 +38,120 @@ def options(block: bytes, at: int, big: bool) -> Iterator[tuple[int, bytes]]:  #
         at += 4 + (length + 3 & ~3)
 
 
-def read_interface(body: bytes, big: bool) -> Interface:  # noqa: FBT001
-    """An interface description block's body (what is between its two lengths)."""
-    order = "big" if big else "little"
-    name = comment = None
+def comments(block: bytes, at: int, order: Order) -> Iterator[str]:
+    """The comments among the options from `at` on."""
+    return (value.decode(errors="replace") for code, value in options(block, at, order) if code == OPT_COMMENT)
+
+
+def read_interface(block: bytes, order: Order) -> Interface:
+    """An interface description block (4.2), without its closing length."""
+    name = None
     resolution, offset_s = 6, 0
-    for code, value in options(body, 8, big):
+    for code, value in options(block, 16, order):
         if code == IF_NAME:
             name = value.rstrip(b"\0").decode(errors="replace") or None
         elif code == IF_TSRESOL and value:
             resolution = -(value[0] & 0x7F) if value[0] & 0x80 else value[0]
         elif code == IF_TSOFFSET and len(value) == 8:
             offset_s = int.from_bytes(value, order, signed=True)
-        elif code == OPT_COMMENT:
-            comment = value.decode(errors="replace")
-    return Interface(name, int.from_bytes(body[:2], order), int.from_bytes(body[4:8], order), resolution, offset_s, comment)
+    link_type, snaplen = int.from_bytes(block[8:10], order), int.from_bytes(block[12:16], order)
+    return Interface(name, link_type, snaplen, resolution, offset_s, "\n".join(comments(block, 16, order)) or None)
 
 
-def read_drops(body: bytes, big: bool) -> tuple[int, int]:  # noqa: FBT001
-    """`(interface id, packets dropped)` of an interface statistics block: by the interface and by the system, as far as counted."""
-    order = "big" if big else "little"
-    dropped = sum(int.from_bytes(value, order) for code, value in options(body, 12, big) if code in (ISB_IFDROP, ISB_OSDROP))
-    return int.from_bytes(body[:4], order), dropped
+def read_drops(block: bytes, order: Order) -> tuple[int, int | None]:
+    """`(interface id, packets dropped since capturing began)` of an interface statistics block (4.6); None where it does not count them."""
+    counts = [int.from_bytes(value, order) for code, value in options(block, 20, order) if code in {ISB_IFDROP, ISB_OSDROP}]
+    return int.from_bytes(block[8:12], order), sum(counts) if counts else None
 
 
-@inlined
-def _nanoseconds(ticks: int, resolution: int, offset_s: int) -> int:
-    if 0 <= resolution <= 9:
-        time_ns = ticks * 10 ** (9 - resolution)
-    elif resolution > 9:
-        time_ns = ticks // 10 ** (resolution - 9)
-    else:
-        shift = -resolution
-        fraction = ticks & ((1 << shift) - 1)
-        if shift > 32:
-            fraction, shift = fraction >> (shift - 32), 32
-        time_ns = (ticks >> -resolution) * 1_000_000_000 + ((fraction * 1_000_000_000) >> shift)
-    return time_ns + offset_s * 1_000_000_000
+def _section(data: Array, at: int) -> tuple[int, Order, int]:
+    """`(OTHER_BLOCK | NEED_MORE | CORRUPT, byte order, length)` of the section header (4.1) at `at`; its order tells itself."""
+    magic = data[at + 8 : at + 12].tobytes()
+    order: Order = "big" if magic == b"\x1a\x2b\x3c\x4d" else "little"
+    length = int.from_bytes(data[at + 4 : at + 8].tobytes(), order)
+    if (order == "little" and magic != b"\x4d\x3c\x2b\x1a") or not 28 <= length <= MAX_BLOCK_BYTES or length % 4:
+        return CORRUPT, order, length
+    if at + length > len(data):
+        return NEED_MORE, order, length
+    closing = int.from_bytes(data[at + length - 4 : at + length].tobytes(), order)
+    return OTHER_BLOCK if closing == length else CORRUPT, order, length
 
 
-@inlined
-def _packet_options(data: Array, at: int, end: int, big: bool) -> tuple[int, int]:  # noqa: FBT001 (compiled code)
-    """`(direction, offset of a comment option)`: epb_flags bits 0-1 are 1 inbound, 2 outbound (3.5.2)."""
-    direction, comment = 0, -1
-    while at + 4 <= end:
-        code, length = read16(data, at, big), read16(data, at + 2, big)
-        if code == 0 or at + 4 + length > end:
-            break
-        if code == EPB_FLAGS and length == 4:
-            direction = read32(data, at + 4, big) & 3
-        elif code == OPT_COMMENT:
-            comment = at + 2
-        at += 4 + ((length + 3) & ~3)
-    return direction if direction < 3 else 0, comment
+class _Sections:
+    """What a pcapng file is in the midst of: the byte order, and which interface is the section's first."""
 
+    def __init__(self, gatherer: Gatherer) -> None:
+        self.gatherer = gatherer
+        self.order: Order = "little"
+        self.first_interface = 0
 
-@kernel
-def pcapng_records(
-    data: Array, at: int, big: bool, first_interface: int, resolutions: Array, offsets_s: Array, snaplens: Array, offsets: Array,  # noqa: FBT001
-    captured: Array, wire: Array, times: Array, interfaces: Array, directions: Array, comments: Array,
-) -> tuple[int, int, int]:  # fmt: skip
-    """Walk packet blocks from `at`; `(frames found, where it stopped, NEED_MORE | FULL | CORRUPT | OTHER_BLOCK)`.
+    def walk(self, at: int) -> tuple[int, int]:
+        """Gather packets from `at` on; `(where it stopped, how it ended)`."""
+        gatherer = self.gatherer
+        described = gatherer.clocks[: len(gatherer.interfaces)]
+        big = self.order == "big"
+        count, at, status = pcapng_records(gatherer.window.data, at, big, self.first_interface, described, gatherer.frames)
+        commented = gatherer.frames["commented"][:count]
+        for index in np.flatnonzero(commented >= 0).tolist():
+            block = self.block(int(commented[index]))
+            options_at = 28 + (int.from_bytes(block[20:24], self.order) + 3 & ~3)
+            for text in comments(block, options_at, self.order):
+                gatherer.comment(gatherer.statistics.frames + 1 + index, text)
+        gatherer.decode(count)
+        if status == OTHER_BLOCK and int.from_bytes(gatherer.window.data[at : at + 4].tobytes(), "little") == SECTION:
+            status, self.order, _ = _section(gatherer.window.data, at)
+            if status != NEED_MORE:  # also where the rest is damaged: interfaces are counted anew
+                self.first_interface = len(gatherer.interfaces)
+        return at, status
 
-    Interface ids count from `first_interface` (a section starts them anew). Blocks that carry no packet stop the walk at OTHER_BLOCK.
-    """
-    count = 0
-    while at + 12 <= len(data):
-        if count == len(offsets):
-            return count, at, FULL
-        kind, length = read32(data, at, big), read32(data, at + 4, big)
+    def block(self, at: int) -> bytes:
+        """The whole block at `at` without its closing length."""
+        data = self.gatherer.window.data
+        length = int.from_bytes(data[at + 4 : at + 8].tobytes(), self.order)
+        return data[at : at + length - 4].tobytes()
+
+    def describe(self, at: int) -> int:
+        """Keep what the block at `at` says; where the next one is."""
+        gatherer, block = self.gatherer, self.block(at)
+        kind = int.from_bytes(block[:4], self.order)
         if kind == SECTION:
-            return count, at, OTHER_BLOCK
-        if length < 12 or length & 3 or length > MAX_BLOCK_BYTES:
-            return count, at, CORRUPT
-        if at + length > len(data):
-            break
-        if read32(data, at + length - 4, big) != length:
-            return count, at, CORRUPT
-        end = at + length - 4
-        if kind == ENHANCED_PACKET or kind == PACKET:  # noqa: PLR1714 (compiled code)
-            interface = read32(data, at + 8, big) if kind == ENHANCED_PACKET else read16(data, at + 8, big)
-            interface += first_interface
-            size = read32(data, at + 20, big) if length >= 32 else -1
-            if size < 0 or interface >= len(resolutions) or at + 28 + size > end:
-                return count, at, CORRUPT
-            ticks = (read32(data, at + 12, big) << 32) | read32(data, at + 16, big)
-            times[count] = _nanoseconds(ticks, resolutions[interface], offsets_s[interface])
-            direction, comment = _packet_options(data, at + 28 + ((size + 3) & ~3), end, big)
-            offsets[count], captured[count], wire[count] = at + 28, size, max(read32(data, at + 24, big), size)
-            interfaces[count], directions[count], comments[count] = interface, direction, comment
-            count += 1
-        elif kind == SIMPLE_PACKET:  # no timestamp: only frames of the first interface, its time unknown (0)
-            if length < 16 or first_interface >= len(resolutions):
-                return count, at, CORRUPT
-            size = min(read32(data, at + 8, big), length - 16)
-            if snaplens[first_interface] > 0:
-                size = min(size, snaplens[first_interface])
-            offsets[count], captured[count], wire[count], times[count] = at + 12, size, read32(data, at + 8, big), 0
-            interfaces[count], directions[count], comments[count] = first_interface, 0, -1
-            count += 1
-        else:
-            return count, at, OTHER_BLOCK
-        at += length
-    return count, at, NEED_MORE
+            for text in comments(block, 24, self.order):
+                gatherer.comment(None, text)
+        elif kind == INTERFACE_BLOCK:
+            gatherer.interface(self._believable(read_interface(block, self.order)))
+        elif kind == STATISTICS:
+            interface, drops = read_drops(block, self.order)
+            if drops is not None:
+                gatherer.drops[self.first_interface + interface] = drops
+        return at + len(block) + 4
+
+    def _believable(self, interface: Interface) -> Interface:
+        finest = max(-FINEST_BINARY, min(interface.resolution, FINEST_DECIMAL))
+        if finest == interface.resolution:
+            return interface
+        base = "10^-" if interface.resolution > 0 else "2^-"
+        self.gatherer.report(
+            f"interface {interface.name or len(self.gatherer.interfaces)} counts time in units of {base}{abs(interface.resolution)} s",
+            "its times are wrong: that many digits do not fit; capture again with tcpdump or dumpcap",
+        )
+        return Interface(interface.name, interface.link_type, interface.snaplen, finest, interface.offset_s, interface.comment)
 
 
-@kernel
-def pcapng_resynchronise(data: Array, at: int, big: bool) -> int:  # noqa: FBT001 (compiled code)
-    """The next place from `at` on where a whole block stands whose two lengths agree; -1 where none is."""
-    for start in range(at, len(data) - 12):
-        length = read32(data, start + 4, big)
-        kind = read32(data, start, big)
-        known = 0 < kind <= 10 or kind == SECTION
-        if known and 12 <= length <= MAX_BLOCK_BYTES and length & 3 == 0 and start + length <= len(data):
-            if read32(data, start + length - 4, big) == length:
-                return start
-    return -1
-
-
-def interface_columns(interfaces: list[Interface]) -> tuple[Array, Array, Array]:
-    """`(resolutions, offsets_s, snaplens)` as the kernel wants them."""
-    return (
-        np.array([interface.resolution for interface in interfaces], "i8"),
-        np.array([interface.offset_s for interface in interfaces], "i8"),
-        np.array([interface.snaplen for interface in interfaces], "i8"),
-    )
+def read_pcapng(gatherer: Gatherer) -> None:
+    """Gather all sections of the file."""
+    window, sections, at = gatherer.window, _Sections(gatherer), 0
+    while True:
+        at, status = sections.walk(at)
+        if status == OTHER_BLOCK:
+            at = sections.describe(at)
+        elif status == BAD_PACKET:
+            gatherer.leave_out(at)
+            at += len(sections.block(at)) + 4
+        elif status == NEED_MORE and not window.ended:
+            window.more(at)
+            at = 0
+        elif status != FULL:
+            if at == len(window.data):
+                return
+            big = sections.order == "big"
+            at = gatherer.skip_damage(at, lambda data, start, final: pcapng_search(data, start, final, big), cut=status == NEED_MORE)  # noqa: B023

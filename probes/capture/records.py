@@ -1,47 +1,78 @@
-"""Where a chunk of capture has its frames: the columns that both file formats fill for `probes.decode`."""
+"""What both file formats have in common: where a chunk of capture has its frames, and how a walk over it ended."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from probes.jit import inlined
+from probes.jit import inlined, wide
 from probes.schema import Array
 
-FRAMES_PER_CHUNK = 1 << 15
+FRAMES_PER_CHUNK = 1 << 13  # their rows stay in a core's cache between the passes over them
 MAX_FRAME_BYTES = 1 << 24  # no frame is longer; a length beyond it is a lie
+NO_TIME = 0  # `time_ns` of a frame whose record has none
 
-# how a scan ended
-NEED_MORE, FULL, CORRUPT, OTHER_BLOCK = 0, 1, 2, 3
+# how a walk ended
+NEED_MORE, FULL, CORRUPT, OTHER_BLOCK, BAD_PACKET = 0, 1, 2, 3, 4
+
+# how a search for the next sound record ended
+FOUND, NOWHERE, UNDECIDED = 0, 1, 2
+
+FRAME = np.dtype(
+    [
+        ("offset", "i8"),  # of its first byte, in the window
+        ("captured", "i8"),  # bytes
+        ("wire", "i8"),  # bytes
+        ("time_ns", "i8"),  # since the epoch
+        ("interface", "i8"),  # index into the file's interfaces
+        ("direction", "i8"),  # as `OBSERVATIONS.direction`
+        ("commented", "i8"),  # offset of the packet block that has a comment, else -1
+    ]
+)
 
 
-def _column(dtype: str) -> Array:
-    return field(default_factory=lambda: np.zeros(FRAMES_PER_CHUNK, dtype))  # type: ignore[no-any-return]
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """One interface, as the file describes it. `resolution` of its timestamps: n for units of 10^-n s, -n for 2^-n s."""
+
+    name: str | None
+    link_type: int
+    snaplen: int  # bytes; 0 for no limit
+    resolution: int = 6
+    offset_s: int = 0  # to add to its timestamps
+    comment: str | None = None
+
+    @property
+    def resolution_ns(self) -> int:
+        """The unit of its timestamps in ns, rounded up."""
+        units_per_s = 10**self.resolution if self.resolution >= 0 else 1 << -self.resolution
+        return -(-1_000_000_000 // units_per_s)
 
 
-@dataclass(slots=True)
-class Frames:
-    """FRAMES_PER_CHUNK places for frames, filled from the front."""
-
-    offsets: Array = _column("i8")  # into the window's data
-    captured: Array = _column("i8")  # bytes
-    wire: Array = _column("i8")  # bytes
-    times: Array = _column("i8")  # ns since the epoch
-    interfaces: Array = _column("i8")  # index into the file's interfaces
-    directions: Array = _column("i8")
-    comments: Array = _column("i8")  # offset of a comment option's text length, or -1
+INTERFACE = np.dtype(  # the same for kernels, and what they note of its clock
+    [
+        ("link_type", "i8"),
+        ("resolution", "i8"),
+        ("offset_s", "i8"),
+        ("snaplen", "i8"),
+        ("last_ns", "i8"),  # time of its last frame; NO_TIME before the first
+        ("jumps", "i8"),  # how often its clock went back,
+        ("jump_frame", "i8"),  # where first,
+        ("jump_ns", "i8"),  # and how far then
+    ]
+)
 
 
 @inlined
-def read32(data: Array, at: int, big: bool) -> int:  # noqa: FBT001 (compiled code)
+def read32(data: Array, at: int, big: bool) -> int:
     """Unsigned 32 bits in the file's byte order."""
     if big:
-        return (np.int64(data[at]) << 24) | (np.int64(data[at + 1]) << 16) | (np.int64(data[at + 2]) << 8) | np.int64(data[at + 3])
-    return (np.int64(data[at + 3]) << 24) | (np.int64(data[at + 2]) << 16) | (np.int64(data[at + 1]) << 8) | np.int64(data[at])
+        return (wide(data[at]) << 24) | (wide(data[at + 1]) << 16) | (wide(data[at + 2]) << 8) | wide(data[at + 3])
+    return (wide(data[at + 3]) << 24) | (wide(data[at + 2]) << 16) | (wide(data[at + 1]) << 8) | wide(data[at])
 
 
 @inlined
-def read16(data: Array, at: int, big: bool) -> int:  # noqa: FBT001 (compiled code)
+def read16(data: Array, at: int, big: bool) -> int:
     """Unsigned 16 bits in the file's byte order."""
-    return (np.int64(data[at]) << 8) | np.int64(data[at + 1]) if big else (np.int64(data[at + 1]) << 8) | np.int64(data[at])
+    return (wide(data[at]) << 8) | wide(data[at + 1]) if big else (wide(data[at + 1]) << 8) | wide(data[at])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable
 from typing import BinaryIO, Protocol
@@ -11,13 +12,17 @@ import zstandard
 
 from probes.schema import Array, Problem
 
-READ_BYTES = 4 << 20
-GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+READ_BYTES = 1 << 20
+# Compressed bytes are unpacked so many at a time: a file made to unpack to thousands of times its size never fills the memory.
+PIECE_BYTES = 1 << 14
 
 
 class _Decompressor(Protocol):
-    unused_data: bytes
-    eof: bool
+    @property
+    def unused_data(self) -> bytes: ...
+
+    @property
+    def eof(self) -> bool: ...
 
     def decompress(self, data: bytes, /) -> bytes: ...
 
@@ -30,66 +35,112 @@ def _zstd() -> _Decompressor:
     return zstandard.ZstdDecompressor().decompressobj()
 
 
-COMPRESSIONS: tuple[tuple[bytes, str, Callable[[], _Decompressor]], ...] = ((GZIP, "gzip", _gzip), (ZSTD, "Zstandard", _zstd))
+COMPRESSIONS: tuple[tuple[tuple[bytes, ...], str, Callable[[], _Decompressor]], ...] = (
+    ((b"\x1f\x8b",), "gzip", _gzip),
+    # RFC 8878, 3.1: frames, and skippable frames, which pzstd writes before them
+    ((b"\x28\xb5\x2f\xfd", *(bytes([low]) + b"\x2a\x4d\x18" for low in range(0x50, 0x60))), "Zstandard", _zstd),
+)
+
+
+def _size(stream: BinaryIO) -> int:
+    """Bytes in the file behind `stream`, 0 where that is no file."""
+    try:
+        return os.fstat(stream.fileno()).st_size
+    except (AttributeError, OSError):
+        return 0
 
 
 class ByteWindow:
     """`data` (uint8) holds the bytes from stream position `base` on; `more` lets the front go and reads further.
 
-    A compressed stream that ends early or is damaged gives what could be decompressed, and one line in `problems`.
+    A compressed stream that ends early or is damaged, or a file that cannot be read on, gives what came before and one line in `problems`.
     """
 
     def __init__(self, stream: BinaryIO, file: str) -> None:
         self.file = file
         self.base = 0
         self.data: Array = np.empty(0, np.uint8)
+        self.ended = False
+        self.cut = False  # it ended because of a problem that has been reported
         self.problems: list[Problem] = []
+        self._buffer: Array = np.empty(2 * READ_BYTES, np.uint8)
         self._stream = stream
-        self._pending = stream.read(READ_BYTES)
-        self._compression = next((entry for entry in COMPRESSIONS if self._pending.startswith(entry[0])), None)
-        self._decompressor = self._compression[2]() if self._compression else None
+        self._size = _size(stream)
+        self._taken = 0
+        self._start = b""
+        self._start = self._read(PIECE_BYTES)
+        compressed = next((each for each in COMPRESSIONS if self._start.startswith(each[0])), None)
+        self._magics, self._compression, self._new = compressed or ((), "", _gzip)
+        self._decompressor = self._new() if compressed else None
 
     def more(self, position: int) -> bool:
-        """Drop what is before `position` (an index into `data`) and append another chunk; False where the stream has ended."""
+        """Drop what is before `position` (an index into `data`, which is void then) and append; False where the stream has `ended`."""
         rest = self.data[position:]
-        chunk = self._next()
+        chunk = b"" if self.ended else self._next()
+        self.ended = not chunk
+        size = len(rest) + len(chunk)
+        if size > len(self._buffer):
+            self._buffer = np.empty(2 * size, np.uint8)
+        self._buffer[: len(rest)] = rest
+        self._buffer[len(rest) : size] = np.frombuffer(chunk, np.uint8)
+        self.data = self._buffer[:size]
         self.base += position
-        self.data = np.concatenate([rest, np.frombuffer(chunk, np.uint8)]) if chunk else rest
-        return bool(chunk)
+        return not self.ended
+
+    @property
+    def share(self) -> float:
+        """How much of the file has been read, from 0 to 1; 0 where its size is not known."""
+        return min(self._taken / self._size, 1.0) if self._size else 0.0
 
     def _next(self) -> bytes:
-        while True:
-            raw, self._pending = self._pending or self._stream.read(READ_BYTES), b""
-            if self._decompressor is None or self._compression is None:
-                return raw
-            if not raw:
-                if not self._decompressor.eof:
-                    self._cut(f"{self._compression[1]} stream ends before its end mark")
-                return b""
+        """The next bytes, about READ_BYTES; none at the end."""
+        if self._decompressor is None:
+            return self._read(READ_BYTES)
+        unpacked: list[bytes] = []
+        size = 0
+        while size < READ_BYTES and (packed := self._packed()):
             try:
-                chunk = self._decompressor.decompress(raw)
+                unpacked.append(self._decompressor.decompress(packed))
             except (zlib.error, zstandard.ZstdError) as error:
-                self._cut(f"{self._compression[1]} stream is damaged: {error}")
-                return b""
-            if self._decompressor.eof:  # several members one after the other are one file (RFC 1952, 2.2)
-                self._pending = self._decompressor.unused_data
-                if not self._pending.startswith(self._compression[0]):
-                    self._pending = self._pending or self._stream.read(READ_BYTES)
-                if self._pending:
-                    self._decompressor = self._compression[2]()
-            if chunk:
-                return chunk
+                self._cut(f"{self._compression} stream is damaged: {error}")
+                break
+            size += len(unpacked[-1])
+        return b"".join(unpacked)
 
-    def _cut(self, what: str) -> None:
-        self.problems.append(
-            Problem(self.file, what, "what came before was used; copy the file again if it should be longer", self.base + len(self.data))
-        )
-        self._stream, self._decompressor, self._pending = _EMPTY, None, b""
-
-
-class _Empty:
-    def read(self, _size: int = -1, /) -> bytes:
+    def _packed(self) -> bytes:
+        """The next bytes for the decompressor; none at the end, where the last member must be whole."""
+        assert self._decompressor is not None
+        if not self._decompressor.eof:
+            packed = self._read(PIECE_BYTES)
+            if not packed and not self.cut:
+                self._cut(f"{self._compression} stream ends before its end mark")
+            return packed
+        # several members one after the other are one file (RFC 1952, 2.2; RFC 8878, 3)
+        packed = self._decompressor.unused_data
+        if len(packed) < 4:
+            packed += self._read(PIECE_BYTES)
+        if packed.startswith(self._magics):
+            self._decompressor = self._new()
+            return packed
+        if packed.strip(b"\0") and not self.cut:  # zeros alone are a tape's padding
+            self._cut(f"what follows the {self._compression} stream is not {self._compression}")
         return b""
 
+    def _read(self, size: int) -> bytes:
+        if self._start:
+            start, self._start = self._start, b""
+            return start
+        if self.cut:
+            return b""
+        try:
+            raw = self._stream.read(size)
+        except OSError as error:
+            self._cut(f"cannot be read on: {error.strerror or error}")
+            return b""
+        self._taken += len(raw)
+        return raw
 
-_EMPTY: BinaryIO = _Empty()  # type: ignore[assignment]  # nothing but read() is ever called
+    def _cut(self, what: str) -> None:
+        remedy = "what came before was used; copy the file again if it should be longer"
+        self.problems.append(Problem(self.file, what, remedy, self.base + len(self.data)))
+        self.cut = True

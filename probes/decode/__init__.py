@@ -1,12 +1,13 @@
 """From the bytes of frames to rows of observations: link layer, network layer, transport layer, tunnels.
 
-One compiled pass over a chunk of frames (`frames.decode_frames`); a layer each in `link`, `network` and `transport`; constants in `numbers`.
-A new link type is a row in `link.LINK_TYPES` and a branch beside the others there; a new tunnel a row in `numbers.TUNNELS` and its shape in
-`tunnels`.
+One compiled pass over frames (`frames.decode_frames`); a layer each in `link`, `network` and `transport`; constants in `numbers`.
+What takes more than one frame is in `fragments`. A new link type is a row in `link.LINK_TYPES` and a branch beside the others there; a new
+tunnel a row in `numbers.TUNNELS` and its shape in `tunnels`.
 """
 
-from probes.decode.frames import decode_frames
+from probes.decode.fragments import tie_fragments
+from probes.decode.frames import VIEWS_PER_FRAME, decode_frames
 from probes.decode.link import LINK_TYPES
 from probes.decode.numbers import PAYLOAD_PREFIX, TUNNELS
 
-__all__ = ["LINK_TYPES", "PAYLOAD_PREFIX", "TUNNELS", "decode_frames"]
+__all__ = ["LINK_TYPES", "PAYLOAD_PREFIX", "TUNNELS", "VIEWS_PER_FRAME", "decode_frames", "tie_fragments"]

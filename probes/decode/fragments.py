@@ -9,22 +9,27 @@ from probes.schema import Table
 
 
 def tie_fragments(observations: Table) -> None:
-    """Give later fragments the ports of their datagram's first fragment, in place.
+    """Give later fragments the ports (and in IPv6 the protocol) of their datagram's first fragment, in place.
 
-    A datagram is one (source, destination, protocol, identification) at one observation point (RFC 791, 3.2; RFC 8200, 4.5). Fragments
-    whose first one was not captured stay without ports (`known` bit 1 unset).
+    A datagram is one (source, destination, protocol, identification) at one observation point (RFC 791, 3.2). In IPv6 only the first
+    fragment tells the protocol, and it is no part of the key (RFC 8200, 4.5). Fragments whose first one was not captured stay without
+    ports (`known` bit 1 unset).
     """
-    pieces = np.flatnonzero((observations["fragment_offset"] > 0) | (observations["known"] & MORE_FRAGMENTS > 0))
+    fragmented = (observations["fragment_offset"] > 0) | (observations["known"] & MORE_FRAGMENTS > 0)
+    pieces = np.flatnonzero(fragmented)
     if not len(pieces):
         return
-    names = ("point", "src_hi", "src_lo", "dst_hi", "dst_lo", "proto", "ip_id")
+    names = ("point", "src_hi", "src_lo", "dst_hi", "dst_lo", "ip_id", "proto")
     keys = np.stack([observations[name][pieces].astype("u8") for name in names], axis=1)
+    ipv4 = (observations["src_hi"][pieces] == 0) & (observations["src_lo"][pieces] >> np.uint64(32) == 0xFFFF)
+    keys[~ipv4, -1] = 0
     _, group = np.unique(keys, axis=0, return_inverse=True)
-    order = np.lexsort((observations["fragment_offset"][pieces], group))
-    pieces, group = pieces[order], group[order]
+    offset = observations["fragment_offset"][pieces]
+    order = np.lexsort((offset, group))
+    pieces, group, offset = pieces[order], group[order], offset[order]
     first = np.searchsorted(group, group)  # the lowest offset of each group
     head = pieces[first]
-    tied = (observations["fragment_offset"][head] == 0) & (observations["fragment_offset"][pieces] > 0) & (observations["known"][head] & PORTS > 0)
-    for name in ("sport", "dport"):
+    tied = (offset[first] == 0) & (offset > 0) & (observations["known"][head] & PORTS > 0)
+    for name in ("sport", "dport", "proto"):
         observations[name][pieces[tied]] = observations[name][head[tied]]
     observations["known"][pieces[tied]] |= PORTS

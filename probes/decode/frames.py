@@ -14,45 +14,49 @@ VIEWS_PER_FRAME = 4  # deepest nesting kept: two tunnels, an ICMP error and the 
 
 
 @kernel
-def decode_frames(
-    data: Array, offsets: Array, captured: Array, wire: Array, times: Array, interfaces: Array, directions: Array, link_types: Array,
-    first_frame: int, rows: Array, ifindexes: Array,
-) -> int:  # fmt: skip
-    """Decode `len(offsets)` frames of `data` (uint8) into `rows` (OBSERVATIONS.dtype, zeroed); returns how many rows were filled.
+def decode_frames(data: Array, frames: Array, interfaces: Array, first_frame: int, first_row: int, rows: Array, ifindexes: Array) -> int:
+    """Decode the `frames` of `data` (uint8) into `rows` (OBSERVATIONS.dtype, zeroed); returns how many rows were filled.
 
-    `offsets`, `captured`, `wire` (bytes), `times` (ns), `interfaces` (index into `link_types`) and `directions` have one entry per frame.
-    `rows` and `ifindexes` need room for VIEWS_PER_FRAME rows a frame. `point` is left as the interface's index, `outer` as a row of `rows`.
-    A frame that is not IP gives no row; a tunnel gives a row per layer, an ICMP error one for itself and one for the header in it.
+    `frames` has the fields offset, captured, wire (bytes), time_ns, interface (index into `interfaces`) and direction; `interfaces` has
+    link_type. `rows` and `ifindexes` need room for VIEWS_PER_FRAME rows a frame. `point` is left as the interface's index; `frame` counts
+    from `first_frame`, `outer` from `first_row`. A frame that is not IP gives no row; a tunnel gives a row per layer, an ICMP error one for
+    itself and one for the header in it.
     """
     count = 0
-    for frame in range(len(offsets)):
-        at, end = offsets[frame], offsets[frame] + captured[frame]
-        ethertype, at, direction, ifindex = link_layer(data, at, end, link_types[interfaces[frame]])
+    for index in range(len(frames)):
+        frame = frames[index]
+        at, end, wire_end = frame["offset"], frame["offset"] + frame["captured"], frame["offset"] + frame["wire"]
+        ethertype, at, direction, ifindex = link_layer(data, at, end, interfaces[frame["interface"]]["link_type"])
         if direction == UNKNOWN:
-            direction = directions[frame]
+            direction = frame["direction"]
         outer, tunnel, identifier, view = -1, PLAIN, 0, 0
         for _ in range(VIEWS_PER_FRAME):
-            if ethertype != IPV4 and ethertype != IPV6:  # noqa: PLR1714 (compiled code)
+            if ethertype not in (IPV4, IPV6):
                 break
             row = rows[count]
-            row["captured_bytes"], row["wire_bytes"] = captured[frame], wire[frame]
-            proto, payload, length = network(row, data, at, end, ethertype)
+            row["captured_bytes"], row["wire_bytes"] = frame["captured"], frame["wire"]
+            proto, payload, length = network(row, data, at, end, wire_end, ethertype)
             if proto < 0:
                 break
-            row["time_ns"], row["frame"], row["outer"] = times[frame], first_frame + frame, outer
-            row["point"], row["direction"], row["proto"] = interfaces[frame], direction, proto
+            row["time_ns"], row["frame"], row["outer"] = frame["time_ns"], first_frame + index, outer
+            row["point"], row["direction"], row["proto"] = frame["interface"], direction, proto
             row["tunnel"], row["vni"], row["view"] = tunnel, identifier, view
             ifindexes[count] = ifindex
-            outer, count = count, count + 1
-            if row["fragment_offset"] != 0 or view == EMBEDDED:
-                if view == EMBEDDED and row["fragment_offset"] == 0:
-                    transport(row, data, payload, end, length, proto)
+            outer, count = first_row + count, count + 1
+            if row["fragment_offset"] != 0:
+                row["payload_bytes"] = max(length, 0)
                 break
-            end = min(end, payload + max(length, 0))
+            if view == EMBEDDED:
+                transport(row, data, payload, end, length, proto)
+                break
+            wire_end = payload + max(length, 0)
+            end = min(end, wire_end)
             tunnel, ethertype, at, identifier = tunnelled(data, proto, payload, end, length)
             if tunnel != PLAIN:
                 row["view"] = OUTER
-                if proto == UDP and payload + 4 <= end:
+                row["payload_bytes"] = max(length, 0)
+                if proto == UDP:
+                    row["payload_bytes"] = max(length - 8, 0)
                     row["sport"], row["dport"] = be16(data, payload), be16(data, payload + 2)
                     row["known"] |= PORTS
                 continue

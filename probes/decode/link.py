@@ -5,10 +5,8 @@ https://www.tcpdump.org/linktypes.html
 
 from __future__ import annotations
 
-import numpy as np
-
 from probes.decode.numbers import IN, IPV4, IPV6, OUT, QINQ, QINQ_OLD, UNKNOWN, VLAN
-from probes.jit import inlined
+from probes.jit import inlined, wide
 from probes.schema import Array
 
 NULL, ETHERNET, RAW_12, RAW_14, RAW, LOOP, SLL, RAW_IPV4, RAW_IPV6, SLL2 = 0, 1, 12, 14, 101, 108, 113, 228, 229, 276
@@ -21,13 +19,13 @@ LINK_TYPES = {
 @inlined
 def be16(data: Array, at: int) -> int:
     """Unsigned big-endian 16 bits."""
-    return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
+    return (wide(data[at]) << 8) | wide(data[at + 1])
 
 
 @inlined
 def be32(data: Array, at: int) -> int:
     """Unsigned big-endian 32 bits."""
-    return (np.int64(data[at]) << 24) | (np.int64(data[at + 1]) << 16) | (np.int64(data[at + 2]) << 8) | np.int64(data[at + 3])
+    return (wide(data[at]) << 24) | (wide(data[at + 1]) << 16) | (wide(data[at + 2]) << 8) | wide(data[at + 3])
 
 
 @inlined
@@ -47,7 +45,7 @@ def ethernet(data: Array, at: int, end: int) -> tuple[int, int]:
 @inlined
 def vlan_tags(data: Array, ethertype: int, at: int, end: int) -> tuple[int, int]:
     """`(ethertype, offset)` behind any 802.1Q and 802.1ad tags."""
-    while (ethertype == VLAN or ethertype == QINQ or ethertype == QINQ_OLD) and at + 4 <= end:  # noqa: PLR1714 (compiled code)
+    while ethertype in (VLAN, QINQ, QINQ_OLD) and at + 4 <= end:
         ethertype, at = be16(data, at + 2), at + 4
     return ethertype, at
 
@@ -67,7 +65,7 @@ def _packet_type(kind: int) -> int:
 
 
 @inlined
-def link_layer(data: Array, at: int, end: int, link_type: int) -> tuple[int, int, int, int]:
+def link_layer(data: Array, at: int, end: int, link_type: int) -> tuple[int, int, int, int]:  # noqa: PLR0911 (a return per link type)
     """`(ethertype, offset, direction, ifindex)`; ethertype 0 where there is nothing of IP, ifindex -1 where the header has none."""
     if link_type == ETHERNET:
         ethertype, at = ethernet(data, at, end)
@@ -84,7 +82,7 @@ def link_layer(data: Array, at: int, end: int, link_type: int) -> tuple[int, int
         direction = _packet_type(be16(data, at))
         ethertype, at = vlan_tags(data, be16(data, at + 14), at + 16, end)
         return ethertype, at, direction, -1
-    if link_type == NULL or link_type == LOOP:  # noqa: PLR1714 (compiled code)
+    if link_type in (NULL, LOOP):
         # Four bytes of address family in the byte order of the capturing host; its values differ by system, the IP version does not.
         return _ip_version(data, at + 4, end), at + 4, UNKNOWN, -1
     if link_type in (RAW, RAW_12, RAW_14, RAW_IPV4, RAW_IPV6):

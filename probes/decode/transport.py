@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from probes.decode.link import be16, be32
+from probes.decode.link import be16, be32, be64
 from probes.decode.numbers import ICMP, ICMPV6, PAYLOAD_PREFIX, PORTS, SCTP, SEQUENCE, TCP, TIMESTAMPS, UDP
 from probes.jit import inlined
 from probes.schema import Array
 
 
 @inlined
-def payload_hash(data: Array, at: int, end: int, length: int) -> int:
-    """FNV-1a (64 bits) over the payload's first PAYLOAD_PREFIX bytes; 0 where there are none or the capture cut them."""
+def payload_hash(data: Array, at: int, end: int, length: int) -> np.uint64:
+    """A hash in the manner of FNV-1a over the payload's first PAYLOAD_PREFIX bytes; 0 where there are none or the capture cut them."""
     wanted = min(length, PAYLOAD_PREFIX)
     if wanted <= 0 or at + wanted > end:
         return np.uint64(0)
-    mixed = np.uint64(0xCBF29CE484222325)
-    for index in range(at, at + wanted):
-        mixed = (mixed ^ np.uint64(data[index])) * np.uint64(0x100000001B3)
+    mixed, stop = np.uint64(0xCBF29CE484222325), at + wanted
+    while at + 8 <= stop:  # eight bytes in one step: a multiplication a byte was a quarter of all decoding
+        mixed = (mixed ^ np.uint64(be64(data, at))) * np.uint64(0x100000001B3)
+        mixed ^= mixed >> np.uint64(29)
+        at += 8
+    while at < stop:
+        mixed = (mixed ^ np.uint64(data[at])) * np.uint64(0x100000001B3)
+        at += 1
     return mixed
 
 
@@ -80,9 +85,9 @@ def _sctp(row: Array, data: Array, at: int, end: int, length: int) -> None:
 
 @inlined
 def is_icmp_error(proto: int, kind: int) -> bool:
-    """Destination unreachable, source quench, redirect, time exceeded, parameter problem; ICMPv6: types below 128."""
+    """Destination unreachable, source quench, redirect, time exceeded, parameter problem; ICMPv6: 1 to 4."""
     if proto == ICMP:
-        return kind == 3 or kind == 4 or kind == 5 or kind == 11 or kind == 12  # noqa: PLR1714 (compiled code)
+        return kind in (3, 4, 5, 11, 12)
     return proto == ICMPV6 and 1 <= kind <= 4
 
 
@@ -94,7 +99,7 @@ def _icmp(row: Array, data: Array, at: int, end: int, length: int, proto: int) -
     row["icmp_type"] = kind
     row["icmp_code"] = data[at + 1]
     row["payload_bytes"] = max(length - 8, 0)
-    echo = kind == 0 or kind == 8 if proto == ICMP else kind == 128 or kind == 129  # noqa: PLR1714 (compiled code)
+    echo = kind in (0, 8) if proto == ICMP else kind in (128, 129)
     if echo and at + 8 <= end:
         row["sport"] = be16(data, at + 4)
         row["dport"] = row["sport"]
@@ -105,11 +110,14 @@ def _icmp(row: Array, data: Array, at: int, end: int, length: int, proto: int) -
 
 @inlined
 def transport(row: Array, data: Array, at: int, end: int, length: int, proto: int) -> None:
-    """Fill the transport columns of `row` from the header at `at`; `length` is what the IP header says follows, `end` where the capture ends."""
-    if proto == ICMP or proto == ICMPV6:  # noqa: PLR1714 (compiled code)
+    """Fill the transport columns of `row` from the header at `at`.
+
+    `length` is what the IP header says follows, `end` is where the capture ends.
+    """
+    if proto in (ICMP, ICMPV6):
         _icmp(row, data, at, end, length, proto)
         return
-    if proto != TCP and proto != UDP and proto != SCTP:  # noqa: PLR1714 (compiled code)
+    if proto not in (TCP, UDP, SCTP):
         row["payload_bytes"] = max(length, 0)
         return
     if at + 4 > end:

@@ -1,4 +1,4 @@
-"""Tunnels: is there a packet inside this one, and where does it start?
+"""Tunnels: whether there is a packet inside this one, and where it starts.
 
 VXLAN RFC 7348, Geneve RFC 8926, GRE RFC 2784/2890, IP in IP RFC 2003, 6in4 RFC 4213.
 """
@@ -38,14 +38,19 @@ def _inner(data: Array, tunnel: int, protocol: int, at: int, end: int, identifie
 
 
 @inlined
-def _vxlan(data: Array, at: int, end: int, length: int, known_port: bool) -> tuple[int, int, int, int]:  # noqa: FBT001 (compiled code)
-    """Only the I flag set and all reserved bytes zero (RFC 7348, 5); on other ports the inner frame must also look like IP of fitting length."""
-    if at + 8 > end or data[at] != 8 or be32(data, at) & 0xFFFFFF != 0 or data[at + 7] != 0:
+def _vxlan(data: Array, at: int, end: int, length: int, known_port: bool) -> tuple[int, int, int, int]:  # noqa: PLR0911 (a return per shape)
+    """The I flag must be set (RFC 7348, 5). On other ports it must be alone, and the inner frame look like IP or ARP of fitting length.
+
+    On its own ports reserved bits are ignored, as the RFC has it: the group policy extension puts its identifier there.
+    """
+    if at + 8 > end or data[at] & 8 == 0:
         return NOTHING
     identifier = be32(data, at + 4) >> 8
     ethertype, inner = ethernet(data, at + 8, end)
     if known_port:
         return VXLAN, ethertype, inner, identifier
+    if be32(data, at) != 0x0800_0000 or data[at + 7] != 0:
+        return NOTHING
     room = length - (inner - at)
     if ethertype == IPV4 and inner + 4 <= end and data[inner] >> 4 == 4 and be16(data, inner + 2) <= room:
         return VXLAN, ethertype, inner, identifier
@@ -80,16 +85,15 @@ def _gre(data: Array, at: int, end: int) -> tuple[int, int, int, int]:
 
 
 @inlined
-def tunnelled(data: Array, proto: int, at: int, end: int, length: int) -> tuple[int, int, int, int]:
+def tunnelled(data: Array, proto: int, at: int, end: int, length: int) -> tuple[int, int, int, int]:  # noqa: PLR0911 (a return per tunnel)
     """`(tunnel, ethertype, offset, identifier)` of the packet inside the one whose L4 header is at `at`; tunnel PLAIN where none is."""
     if proto == UDP:
         if at + 16 > end:
             return NOTHING
-        sport, dport = be16(data, at), be16(data, at + 2)
+        dport = be16(data, at + 2)
         if dport == GENEVE_PORT:
             return _geneve(data, at + 8, end)
-        vxlan_port = dport == VXLAN_PORT or dport == VXLAN_PORT_LINUX or sport == VXLAN_PORT or sport == VXLAN_PORT_LINUX  # noqa: PLR1714 (compiled code)
-        return _vxlan(data, at + 8, end, length - 8, vxlan_port)
+        return _vxlan(data, at + 8, end, length - 8, dport in (VXLAN_PORT, VXLAN_PORT_LINUX))
     if proto == IPIP:
         return IP_IN_IP, IPV4, at, 0
     if proto == SIX_IN_FOUR:
