@@ -11,11 +11,13 @@ from itertools import pairwise
 
 import numpy as np
 
+from probes.decode.numbers import IN
 from probes.schema import Array, Table
 from tracer.components import Components
 from tracer.tuples import mix
 
 NAT_NS = 1_000_000_000  # a node rewrites a packet within this time, or does not have it any more
+BRIDGED_NS = 1_000_000  # a packet that came in at a bridge's port comes in at the bridge, translated by br_netfilter, within this time
 OVERLAP_NS = 50_000_000  # two points of one node may see the ends of a connection this much apart
 
 Pairs = tuple[Array, Array, Array]
@@ -65,7 +67,7 @@ def same_datagram(joining: Joining) -> Pairs:
         (sightings["identity"][left] == sightings["identity"][right])
         & (sightings["node"][left] == sightings["node"][right])
         & (sightings["time_ns"][right] - sightings["time_ns"][left] < NAT_NS)
-        & ~_two_packets(sightings, rows)
+        & ~_two_packets(joining, rows)
     )
     left, right = left[near], right[near]
     one, other = sightings["tuple"][left], sightings["tuple"][right]
@@ -75,20 +77,21 @@ def same_datagram(joining: Joining) -> Pairs:
     return _pairs(joining, left[shares], right[shares])
 
 
-def _two_packets(sightings: Table, rows: Array) -> Array:
+def _two_packets(joining: Joining, rows: Array) -> Array:
     """Whether each of `rows` and the next, if alike, are two packets (bool, one fewer than `rows`), where no IP ID tells. IPv6 has none.
 
     Many clients may get equal answers. NAT changes a packet between two places: what first passes the same place the same way under two
     tuples was not rewritten, and what comes into a node at two moments came twice. `rows` are sorted by identity, node and time.
     """
+    sightings = joining.sightings
     carried = mix(sightings["identity"][rows], sightings["node"][rows], sightings["tuple"][rows])
     _, first, carrier = np.unique(carried, return_index=True, return_inverse=True)
     entrance = rows[first[carrier]]
     one, other = entrance[:-1], entrance[1:]
     same_place = sightings["entrance"][one] == sightings["entrance"][other]
-    came_twice = (sightings["arriving"][one] & sightings["arriving"][other] > 0) & (
-        sightings["time_ns"][one] != sightings["time_ns"][other]
-    )
+    same_place &= (sightings["direction"][one] > 0) | ~_only_two_flows(joining, rows[:-1])  # in and out look alike to `-i eth0`
+    both_arrive = (sightings["direction"][one] == IN) & (sightings["direction"][other] == IN)
+    came_twice = both_arrive & (np.abs(sightings["time_ns"][one] - sightings["time_ns"][other]) > BRIDGED_NS)
     unnumbered = sightings["numbered"][rows[:-1]] & sightings["numbered"][rows[1:]] == 0
     return np.asarray(unnumbered & (same_place | came_twice))
 

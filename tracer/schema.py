@@ -33,7 +33,7 @@ SIGHTINGS = Schema(
         Column("strong", "u1", "", "1 where equal identities cannot be chance (64 bits or more of sequence, acknowledgment, timestamps)"),
         Column("numbered", "u1", "", "1 where the packet has an IP ID, so that no other packet of its sender has its identity"),
         Column("entrance", "i8", "", "observation point, direction and tunnel: where and how a packet passes"),
-        Column("arriving", "u1", "", "1 where the packet comes into the node"),
+        Column("direction", "u1", "", "OBSERVATIONS.direction"),
         Column("isn", "i8", "", "client's initial sequence number told by a SYN or SYN-ACK (SCTP: initiate tag); -1 elsewhere"),
     ),
 )

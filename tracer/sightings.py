@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from probes.decode.numbers import ACK, ICMP, ICMPV6, IN, PACKET, PORTS, RST, SCTP, SEQUENCE, SYN, TCP, TIMESTAMPS, UDP
+from probes.decode.numbers import ACK, ICMP, ICMPV6, PACKET, PORTS, RST, SCTP, SEQUENCE, SYN, TCP, TIMESTAMPS, UDP
 from probes.schema import Array, Table
 from tracer.schema import SIGHTINGS
 from tracer.tuples import mix
@@ -76,8 +76,9 @@ def sightings(observations: Table, rows: Array, tuples: Table, codes: Array, nod
     table: Table = {
         "row": rows, "time_ns": observations["time_ns"][rows], "tuple": codes, "flow": tuples["flow"][codes],
         "backward": tuples["backward"][codes], "node": node_of_point[point], "point": point, "identity": identity, "strong": strong,
-        "numbered": (part["ip_id"] != 0).astype("u1"), "arriving": (part["direction"] == IN).astype("u1"),
-        "entrance": point.astype("i8") << 16 | part["direction"].astype("i8") << 8 | part["tunnel"], "isn": _client_isn(part),
+        "numbered": (part["ip_id"] != 0).astype("u1"),
+        "entrance": point.astype("i8") << 16 | part["direction"].astype("i8") << 8 | part["tunnel"],
+        "direction": part["direction"], "isn": _client_isn(part),
     }  # fmt: skip
     order = np.lexsort((table["row"], table["time_ns"], table["point"], table["flow"]))
     return SIGHTINGS.check({name: column[order] for name, column in table.items()})
