@@ -8,7 +8,7 @@ from typing import Any
 from analysis.failures import refusal, verdict
 from probes.addresses import endpoint
 from probes.decode import TUNNELS
-from probes.decode.numbers import PROTOCOL_NAMES
+from probes.decode.numbers import ICMP, ICMPV6, PROTOCOL_NAMES
 from probes.schema import Table
 from tracer import evidence
 from tracer.cluster import Owner
@@ -106,16 +106,22 @@ class Recorder:
     def _translation(self, row: int) -> Record:
         table = self.trace.tables.translations
         before, after = int(table["before"][row]), int(table["after"][row])
-        kinds = [
-            kind
-            for kind, changed in (("dnat", self.dst(before) != self.dst(after)), ("snat", self.src(before) != self.src(after)))
-            if changed
-        ]
+        kinds = [kind for kind, columns in self._rewritten(before).items() if self._differ(before, after, columns)]
         return {
             "node": self.trace.tables.nodes[int(table["node"][row])], "before": f"{self.src(before)} > {self.dst(before)}",
             "after": f"{self.src(after)} > {self.dst(after)}", "kinds": kinds, "evidence": evidence.names(int(table["evidence"][row])),
             "rules": self._rules(int(table["node"][row]), before, after),
         }  # fmt: skip
+
+    def _rewritten(self, code: int) -> dict[str, tuple[str, ...]]:
+        """What each kind of translation rewrites; an ICMP echo's identifier stands as the port of both ends and is the source's."""
+        source, destination = ("src_hi", "src_lo", "sport"), ("dst_hi", "dst_lo", "dport")
+        echo = int(self.trace.tables.tuples["proto"][code]) in (ICMP, ICMPV6)
+        return {"dnat": destination[:2] if echo else destination, "snat": source}
+
+    def _differ(self, one: int, other: int, columns: tuple[str, ...]) -> bool:
+        tuples = self.trace.tables.tuples
+        return any(tuples[name][one] != tuples[name][other] for name in columns)
 
     def _rules(self, node: int, before: int, after: int) -> Record | None:
         """What kube-proxy's rules of the node say of this translation; None without a dump, or where they do not have it."""
