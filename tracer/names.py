@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from probes.addresses import Address, text
+from probes.decode.link import SLL, SLL2
 from probes.decode.numbers import IN, OUT, PROTOCOL_NAMES, SYN, TCP
 from probes.links import Link
 from probes.schema import Table
@@ -17,6 +18,7 @@ from tracer.pipeline import Reconstruction
 from tracer.status import REFUSED, TIMEOUT
 
 INSIDE_POD = ""
+ALL_INTERFACES = (SLL, SLL2)  # what `tcpdump -i any` writes
 
 
 @dataclass(slots=True)
@@ -72,6 +74,7 @@ class Naming:
         self._requests, self._answer = _first_packets(traced)
         self._largest_mss = self._largest(links)
         self._doors = self._find_doors(links)
+        self._pod_sides = self._find_pod_sides()
         self._original_on: dict[int, set[str]] = {}  # nodes whose ledger has a tuple as an original one
         for node, before in zip(traced.entries["node"].tolist(), traced.entries["before"].tolist(), strict=True):
             self._original_on.setdefault(before, set()).add(traced.nodes[node])
@@ -96,6 +99,26 @@ class Naming:
         for pair in pairs.tolist():
             doors.setdefault(pair >> 24, set()).add(INSIDE_POD if inside[pair & 0xFFFFFF] else points[pair & 0xFFFFFF].node)
         return doors
+
+    def _find_pod_sides(self) -> set[str]:
+        """Nodes that were captured where their pods' packets come in: on all interfaces, or a pod's packet was seen before any routing."""
+        traced, observations, points = self.traced, self.traced.observations, self.traced.points
+        sides = {point.node for point in points if point.link_type in ALL_INTERFACES}
+        rows = traced.sighting_rows[np.isin(observations["ttl"][traced.sighting_rows], INITIAL_TTLS)]
+        rows = rows[observations["tunnel"][rows] == 0]
+        senders = np.stack([observations["src_hi"][rows], observations["src_lo"][rows], observations["point"][rows].astype("u8")])
+        _, first = np.unique(senders, axis=1, return_index=True)
+        for row in rows[first].tolist():
+            address = int(observations["src_hi"][row]), int(observations["src_lo"][row])
+            owner = self.timeline.owner(address, int(observations["time_ns"][row]))
+            node = points[int(observations["point"][row])].node
+            if owner is not None and owner.kind == "pod" and owner.node == node:
+                sides.add(node)
+        return sides
+
+    def _is_pod(self, address: Address, when_ns: int) -> bool:
+        owner = self.timeline.owner(address, when_ns)
+        return owner is not None and owner.kind == "pod"
 
     def _largest(self, links: Mapping[str, Mapping[int, Link]]) -> dict[tuple[str, bool], int]:
         """The largest MSS a socket of each node could use, per family (True: IPv6): of its links' MTUs and of the SYNs that passed it."""
@@ -201,6 +224,8 @@ class Naming:
         target, target_port = _destination(self.traced.tuples, first_seen)
         if own and not captured:
             return None, 0
+        if own and there not in self._pod_sides and not self._is_pod(target, start_ns):
+            return None, 0  # the CNI masquerades what pods send out of the cluster, and nobody looked where pods come in
         if self.timeline.service(target, target_port, protocol, start_ns) is not None:
             return False, 0  # it still asks for a Service
         backed = self.timeline.services_of_endpoint(target, target_port, protocol, start_ns)
