@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 
 from analysis.records import Record
 from probes.addresses import parse
 from probes.addresses import text as text_of
 
 Test = Callable[[Record], bool]
+MAX_SECONDS = 9_000_000_000  # what 64 bits of nanoseconds hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,13 @@ def _ends(record: Record) -> set[str]:
 
 
 def _nanoseconds(seconds: str) -> int:
-    value = float(seconds)
-    if not math.isfinite(value):
+    try:
+        value = Decimal(seconds)  # exact: a float of today's epoch seconds is 0.2 µs coarse
+    except InvalidOperation:
+        raise ValueError(seconds) from None
+    if not value.is_finite() or abs(value) > MAX_SECONDS:
         raise ValueError(seconds)
-    return round(value * 1e9)
+    return round(value * 1_000_000_000)
 
 
 def moment(text: str, first_ns: int) -> int:

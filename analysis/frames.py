@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -128,14 +129,16 @@ def _frame(columns: Columns, rows: Iterable[Record]) -> pd.DataFrame:
     for row in rows:
         for name in columns:
             values[name].append(row.get(name))
-    made = {}
-    for name, (dtype, _, _) in columns.items():
-        made[name] = (
-            pd.to_datetime(pd.Series(values[name], dtype="int64"), unit="ns", utc=True)
-            if dtype == _TIME
-            else pd.Series(values[name], dtype=dtype)
-        )
-    return pd.DataFrame(made)
+    return pd.DataFrame({name: _series(values[name], dtype) for name, (dtype, _, _) in columns.items()})
+
+
+def _series(values: list[object], dtype: str) -> pd.Series[Any]:
+    if dtype == _TIME:
+        return pd.to_datetime(pd.Series(values, dtype="int64"), unit="ns", utc=True)
+    try:
+        return pd.Series(values, dtype=dtype)
+    except UnicodeEncodeError:  # JSON can spell half a surrogate pair, UTF-8 cannot
+        return pd.Series([v.encode(errors="backslashreplace").decode() if isinstance(v, str) else v for v in values], dtype=dtype)
 
 
 def _connection(record: Record) -> Record:

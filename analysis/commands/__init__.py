@@ -26,9 +26,12 @@ for command in (trace, show, snapshot, watch, doctor):
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version  # noqa: PLC0415 - rarely asked
+        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - rarely asked
 
-        typer.echo(f"hopline {version('hopline')}")
+        try:
+            typer.echo(f"hopline {version('hopline')}")
+        except PackageNotFoundError:
+            typer.echo("hopline, not installed (run it from its environment: pip install .)")
         raise typer.Exit
 
 
