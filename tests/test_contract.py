@@ -181,12 +181,16 @@ def test_frames_are_as_documented(traced: Trace, records: list[Record]) -> None:
         assert (row["original_src"] if record["original"] else None) == (record["original"] or {}).get("src")
 
 
+# a client's own port is seldom a declared one; nothing was lost between the nodes of the samples
+UNFILLED = {"client_container", "first_missed_at"}
+
+
 def test_no_column_of_the_samples_is_empty_everywhere() -> None:
     """A documented column that nothing fills is a lie."""
     made = [frames(traced_sample(path)) for path in sorted(SAMPLES.iterdir()) if path.is_dir()]
     for name, columns in TABLES.items():
         filled = pd.concat([getattr(each, name) for each in made]).notna().any()
-        assert {column for column in columns if not filled[column]} <= {"client_container"}  # a client's own port is seldom a declared one
+        assert {column for column in columns if not filled[column]} <= UNFILLED
 
 
 def test_load_reads_folders_and_files() -> None:
