@@ -91,7 +91,7 @@ OBSERVATIONS = Schema(
         Column("ack", "u4", "", "TCP acknowledgment number; SCTP first chunk's TSN or initiate tag"),
         Column("tsval", "u4", "", "TCP timestamp value (RFC 7323)"),
         Column("tsecr", "u4", "", "TCP timestamp echo reply"),
-        Column("payload_bytes", "u4", "bytes", "L4 payload on the wire, from the IP length (a GSO packet's is large)"),
+        Column("payload_bytes", "u4", "bytes", "L4 payload by the IP length (a GSO packet's is large); of a UDP fragment: of its datagram"),
         Column("captured_bytes", "u4", "bytes", "of the frame, in the file"),
         Column("wire_bytes", "u4", "bytes", "of the frame, on the wire"),
         Column("vni", "u4", "", "tunnel's network identifier (VXLAN, Geneve) or GRE key, on the inner view"),

@@ -25,16 +25,20 @@ def joinable(observations: Table) -> Array:
 
 
 def _identities(part: Table) -> tuple[Array, Array]:
-    """`(identity, strong)` per row; identity 0 where the capture holds nothing that would tell."""
+    """`(identity, strong)` per row; identity 0 where the capture holds nothing that would tell.
+
+    An IPv6 packet has an identification in its fragments only, and whoever reassembles and cuts it again takes another (RFC 8200, 4.5).
+    """
     proto, known = part["proto"], part["known"]
     tcp, sctp = proto == TCP, proto == SCTP
+    ip_id = np.where(part["src_hi"] == 0, part["ip_id"], 0)
     whole = (known & SEQUENCE > 0) & (part["fragment_offset"] == 0)
     flags = part["tcp_flags"] & np.uint8(SYN | RST)
     stream = tcp & ((known & TIMESTAMPS > 0) | ((part["seq"] != 0) & (part["ack"] != 0))) | (sctp & (part["seq"] != 0))
     by_stream = mix(proto, part["seq"], part["ack"], part["tsval"], part["tsecr"], np.where(tcp, flags, part["tcp_flags"]))
     by_stream = np.where(sctp, mix(by_stream, part["payload_hash"]), by_stream)
-    by_packet = mix(by_stream, part["payload_hash"], part["payload_bytes"], part["ip_id"], part["window"], part["icmp_type"])
-    told = np.where(tcp | sctp, whole, (part["fragment_offset"] == 0) & ((part["payload_hash"] != 0) | (part["ip_id"] != 0)))
+    by_packet = mix(by_stream, part["payload_hash"], part["payload_bytes"], ip_id, part["window"], part["icmp_type"])
+    told = np.where(tcp | sctp, whole, (part["fragment_offset"] == 0) & ((part["payload_hash"] != 0) | (ip_id != 0)))
     identity = np.where(told, np.where(stream, by_stream, by_packet) | np.uint64(1), np.uint64(0))
     return identity, (stream & told).astype("u1")
 
@@ -69,6 +73,7 @@ def sightings(observations: Table, rows: Array, tuples: Table, codes: Array, nod
         "fragment_offset",
         "direction",
         "tunnel",
+        "src_hi",
     )
     part = {name: observations[name][rows] for name in used}
     identity, strong = _identities(part)
@@ -76,7 +81,7 @@ def sightings(observations: Table, rows: Array, tuples: Table, codes: Array, nod
     table: Table = {
         "row": rows, "time_ns": observations["time_ns"][rows], "tuple": codes, "flow": tuples["flow"][codes],
         "backward": tuples["backward"][codes], "node": node_of_point[point], "point": point, "identity": identity, "strong": strong,
-        "numbered": (part["ip_id"] != 0).astype("u1"),
+        "numbered": ((part["ip_id"] != 0) & (part["src_hi"] == 0)).astype("u1"),
         "entrance": point.astype("i8") << 16 | part["direction"].astype("i8") << 8 | part["tunnel"],
         "direction": part["direction"], "isn": _client_isn(part),
     }  # fmt: skip

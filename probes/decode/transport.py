@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from probes.decode.link import be16, be32, be64
-from probes.decode.numbers import ICMP, ICMPV6, PAYLOAD_PREFIX, PORTS, SCTP, SEQUENCE, TCP, TIMESTAMPS, UDP
+from probes.decode.numbers import ICMP, ICMPV6, MORE_FRAGMENTS, PAYLOAD_PREFIX, PORTS, SCTP, SEQUENCE, TCP, TIMESTAMPS, UDP
 from probes.jit import inlined
 from probes.schema import Array
 
@@ -128,7 +128,9 @@ def transport(row: Array, data: Array, at: int, end: int, length: int, proto: in
     if proto == TCP:
         _tcp(row, data, at, end, length)
     elif proto == UDP:
-        row["payload_bytes"] = max(length - 8, 0)
+        # of a first fragment, what its datagram has in all: fragments are cut anew on the way, at bridges and by NAT
+        fragmented = row["known"] & MORE_FRAGMENTS != 0 and at + 6 <= end
+        row["payload_bytes"] = max((be16(data, at + 4) if fragmented else length) - 8, 0)
         row["payload_hash"] = payload_hash(data, at + 8, end, length - 8)
     else:
         _sctp(row, data, at, end, length)
