@@ -1,0 +1,92 @@
+"""Captures and ledgers of both nodes, taken the way people take them, as bundles."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from .lab import Lab
+from .services import NODES, cluster_objects
+
+# bundle: the captures of each node, as (file name's middle part, tcpdump's options)
+CAPTURES: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
+    "any": (("", ("-i", "any")),),
+    "snap128": (("", ("-i", "any", "-s", "128")),),
+    "ifaces": ((".eth0", ("-i", "eth0")), (".cni0", ("-p", "-i", "cni0"))),
+    "eth0": ((".eth0", ("-i", "eth0")),),
+}
+_WAIT_SECONDS = 10
+SETTLE_SECONDS = 1.2  # the kernel hands packets to tcpdump a block at a time, and one that is not full after a second
+_DROPPED = re.compile(r"(\d+) packets? dropped by kernel")
+
+
+class Tool:
+    """A program that runs until it is told to stop."""
+
+    def __init__(self, command: list[str], stdout: Path, ready: str = "") -> None:
+        self._errors = stdout.with_name(stdout.name + ".stderr")
+        with stdout.open("wb") as out, self._errors.open("wb") as errors:
+            self._process = subprocess.Popen(command, stdout=out, stderr=errors)
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while ready not in self._errors.read_text():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError(f"{' '.join(command)}: {self._errors.read_text()}")
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        """End it and wait for it."""
+        self._process.terminate()
+        try:
+            self._process.wait(_WAIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        dropped = _DROPPED.search(self._errors.read_text())
+        if dropped and int(dropped[1]):
+            raise RuntimeError(f"tcpdump could not keep up, {dropped[0]}: nothing can be concluded from {self._errors}")
+
+
+def bundle(root: Path, name: str) -> Path:
+    """The folder of one of CAPTURES."""
+    return root / name
+
+
+@contextmanager
+def recording(lab: Lab, root: Path, names: tuple[str, ...] = tuple(CAPTURES)) -> Iterator[None]:
+    """Record bundles `names` in folders below `root` while the block runs."""
+    with ExitStack() as tools:
+        for name in names:
+            bundle(root, name).mkdir()
+        logs = root / "logs"
+        logs.mkdir()
+        for node in NODES:
+            listen = lab.command(node, "conntrack", "-E", "-b", "8388608", "-o", "timestamp,id")
+            tools.callback(Tool(listen, logs / f"{node}.conntrack-events.txt").stop)
+            for name in names:
+                for part, options in CAPTURES[name]:
+                    file = bundle(root, name) / f"{node}{part}.pcap"
+                    command = lab.command(node, "tcpdump", "-B", "65536", "-U", "-n", *options, "-w", str(file))
+                    tools.callback(Tool(command, logs / f"{name}-{file.name}.log", ready="listening on").stop)
+        time.sleep(0.2)
+        yield
+        time.sleep(SETTLE_SECONDS)
+        for node in NODES:
+            (logs / f"{node}.conntrack-end.txt").write_text(lab.run(node, "conntrack", "-L", "-o", "id"))
+            (logs / f"{node}.links.txt").write_text(lab.run(node, "ip", "-d", "addr"))
+    _share(logs, root, names)
+
+
+def _share(logs: Path, root: Path, names: tuple[str, ...]) -> None:
+    """Put ledgers, links and cluster metadata beside every bundle's captures."""
+    for name in names:
+        for node in NODES:
+            for what in ("conntrack-events", "conntrack-end", "links"):
+                file = f"{node}.{what}.txt"
+                (bundle(root, name) / file).write_bytes((logs / file).read_bytes())
+        (bundle(root, name) / "cluster.json").write_text(json.dumps(cluster_objects()))
