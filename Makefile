@@ -33,7 +33,7 @@ $(VENV)/.developed: $(VENV)/.installed
 
 demo: $(VENV)/.installed ## trace a sample bundle and draw one connection's path
 	$(BIN)/hopline trace $(SAMPLE) --limit 9
-	$(BIN)/hopline show $(SAMPLE) c2
+	$(BIN)/hopline show $(SAMPLE) c18
 
 test: $(VENV)/.developed ## run every test that can run on this machine
 	@command -v tshark tcpdump conntrack iptables nft ip ping >/dev/null \

@@ -135,13 +135,12 @@ def _between(out: Console, record: Record, before: Record, hop: Record, *, reply
     elif reply:
         how = f"{'+'.join(step['kinds']).upper()} of {step['node']} undone"
     else:
-        how = f"{'+'.join(step['kinds']).upper()} on {step['node']} ({', '.join(step['evidence'])}{_rules(step)})"
+        how = f"{'+'.join(step['kinds']).upper()} on {step['node']} ({', '.join(step['evidence'])})"
     out.print(Text.assemble(("  ┆ ", "cyan"), (plain(how), "yellow")), soft_wrap=True)
-
-
-def _rules(step: Record) -> str:
-    rules = step["rules"]
-    return "" if rules is None else f"; {rules['mode']}: {' → '.join(rules['chains'])}, {rules['walked']} rules walked"
+    if step and step["rules"] and not reply:
+        rules = step["rules"]
+        walked = f"{rules['mode']}, {rules['walked']} rules walked: {' → '.join(rules['chains'])}"
+        out.print(Text.assemble(("  ┆ ", "cyan"), (plain(walked), "dim")), soft_wrap=True)
 
 
 def _loss(loss: Record, *, answered: bool) -> str:

@@ -132,7 +132,7 @@ def test_summary_counts_what_was_seen(hopline: Hopline, tmp_path: Path) -> None:
     everything = parsed(hopline("trace", BUNDLE, "--json", "--summary", tmp_path / "summary.json", "--service", "none"))
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert everything == []  # a selection changes what is printed, not what was seen
-    assert summary["connections"]["total"] == sum(summary["connections"]["by_status"].values()) == 31
+    assert summary["connections"]["total"] == sum(summary["connections"]["by_status"].values()) == 44
     assert {node: each["captured"] for node, each in summary["nodes"].items()} == dict.fromkeys(("node-a", "node-b", "node-c"), True)
     assert sum(each["frames"] for each in summary["captures"].values()) == 1688
     assert summary["problems"] == []

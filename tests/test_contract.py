@@ -196,7 +196,7 @@ def test_no_column_of_the_samples_is_empty_everywhere() -> None:
 def test_load_reads_folders_and_files() -> None:
     folder = SAMPLES / "iptables"
     whole = load(folder).connections
-    assert len(whole) == 31
+    assert len(whole) == 44
     alone = load(*sorted(folder.glob("*.pcap")), cluster=[folder / "cluster.json.gz"]).connections
     assert alone["server_name"].tolist() == whole["server_name"].tolist()
 

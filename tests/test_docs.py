@@ -44,6 +44,17 @@ def test_the_python_example_of_the_readme_runs() -> None:
     assert "ClusterIP" in done.stdout
 
 
+def test_the_picture_of_the_readme_is_what_show_draws() -> None:
+    def words(line: str) -> list[str]:
+        return re.sub(r"node-[abc]\.pcap #\d+", "", line).split()
+
+    (picture,) = re.findall(r"```\n(c\d+  tcp.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    drawn = [words(line) for line in (ROOT / "sample_pcaps" / "iptables" / "show.txt").read_text().splitlines()]
+    for line in picture.splitlines():
+        if "…" not in line:
+            assert words(line) in drawn, line
+
+
 @pytest.mark.parametrize("command", sorted(set(re.findall(r"^hopline (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE))))
 def test_every_command_that_the_readme_names_exists(command: str) -> None:
     done = subprocess.run(

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT, Hopline
 
 # one connection of each sample: DNAT and SNAT on a NodePort, a node's own call, IPVS, a call nobody answers, IPv6 through a tunnel
-SHOWN = {"iptables": "c1", "nftables": "c20", "ipvs": "c16", "failures": "c41", "dual-stack": "c13"}
+SHOWN = {"iptables": "c18", "nftables": "c20", "ipvs": "c16", "failures": "c41", "dual-stack": "c13"}
 
 
 def settle(path: Path, said: str, request: pytest.FixtureRequest) -> str:
