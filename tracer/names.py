@@ -88,9 +88,10 @@ class Naming:
         nodes = {str(item.get("metadata", {}).get("name")) for item in self.timeline.objects("Node")}
         kinds = [link.kind if (link := links.get(point.node, {}).get(point.ifindex)) else None for point in points]
         inside = np.array([point.node not in nodes for point in points], bool)
-        # of an Ethernet capture that names no interface nobody knows where it was taken
-        nameless = ~inside & [point.interface == "any" and point.link_type not in ALL_INTERFACES for point in points]
-        possible = np.array([could_be_door(point.interface, kind) for point, kind in zip(points, kinds, strict=True)], bool) & ~nameless
+        # of a node's Ethernet capture that names no interface nobody knows where it was taken
+        placed = np.array([point.interface != "any" or point.link_type in ALL_INTERFACES for point in points], bool)
+        possible = np.array([could_be_door(point.interface, kind) for point, kind in zip(points, kinds, strict=True)], bool)
+        possible &= inside | placed
         rows = traced.sighting_rows
         point = observations["point"][rows]
         fresh = np.isin(observations["ttl"][rows], INITIAL_TTLS) & (observations["tunnel"][rows] == 0)
