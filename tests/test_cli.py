@@ -134,7 +134,7 @@ def test_summary_counts_what_was_seen(hopline: Hopline, tmp_path: Path) -> None:
     assert everything == []  # a selection changes what is printed, not what was seen
     assert summary["connections"]["total"] == sum(summary["connections"]["by_status"].values()) == 44
     assert {node: each["captured"] for node, each in summary["nodes"].items()} == dict.fromkeys(("node-a", "node-b", "node-c"), True)
-    assert sum(each["frames"] for each in summary["captures"].values()) == 1688
+    assert sum(each["frames"] for each in summary["captures"].values()) == 2191
     assert summary["problems"] == []
 
 
@@ -150,17 +150,17 @@ def test_evidence_can_be_left_out(hopline: Hopline) -> None:
 
 
 def test_captures_by_themselves_with_metadata_beside_them(hopline: Hopline) -> None:
-    captures = sorted(BUNDLE.glob("*.pcap"))
+    captures = sorted([*BUNDLE.glob("*.pcap"), *BUNDLE.glob("*.links.txt")])
     whole = parsed(hopline("trace", BUNDLE, "--json", "--no-ledger", "--no-rules"))
     assert parsed(hopline("trace", *captures, "--cluster", BUNDLE / "cluster.json.gz", "--json")) == whole
 
 
 def test_show_draws_and_refuses(hopline: Hopline) -> None:
-    assert "DNAT" in hopline("show", BUNDLE, "c1").out
-    for unknown in ("c0", "c32", "32", "", "c-1", "c1.5"):
+    assert "DNAT" in hopline("show", BUNDLE, "c18").out
+    for unknown in ("c0", "c45", "45", "", "c-1", "c1.5"):
         run = hopline("show", BUNDLE, unknown)
         assert (run.code, run.out, run.err.count("\n")) == (USAGE, "", 1)
-        assert "c1 to c31" in run.err
+        assert "c1 to c44" in run.err
 
 
 def test_the_hint_names_the_bundle_that_was_traced(hopline: Hopline) -> None:
