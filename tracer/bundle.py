@@ -20,6 +20,7 @@ import zstandard
 from probes.capture import Capture, CaptureStatistics, read_capture
 from probes.capture.reader import merge_captures
 from probes.conntrack import read_ledger
+from probes.decode.link import SLL, SLL2
 from probes.links import Link, read_links
 from probes.schema import LEDGER, OBSERVATIONS, ObservationPoint, Problem, Table
 from tracer.cluster import Timeline, read_cluster
@@ -222,11 +223,18 @@ def _digest(path: Path) -> bytes:
 
 
 def _named(points: list[ObservationPoint], links: dict[str, dict[int, Link]]) -> list[ObservationPoint]:
-    """`points` with the interface names that links files know."""
-    return [
-        replace(point, interface=link.name) if point.ifindex >= 0 and (link := links.get(point.node, {}).get(point.ifindex)) else point
-        for point in points
-    ]
+    """`points` with the interface names that links files know, or that a capture of one interface is called by (`node-a.eth0.pcap`)."""
+    named = []
+    for point in points:
+        link = links.get(point.node, {}).get(point.ifindex) if point.ifindex >= 0 else None
+        middle = point.file.split(".")[1:-1]
+        if link:
+            named.append(replace(point, interface=link.name))
+        elif point.interface == "any" and point.link_type not in (SLL, SLL2) and middle and kind_of(Path(f"x.{middle[0]}")) is None:
+            named.append(replace(point, interface=middle[0]))
+        else:
+            named.append(point)
+    return named
 
 
 def read_bundle(

@@ -6,6 +6,9 @@ time, is named.
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import NamedTuple
+
 import numpy as np
 
 from probes.decode.numbers import SYN, TCP
@@ -15,10 +18,24 @@ from tracer.connections import Joined
 from tracer.schema import LOSSES
 
 _MODULUS = 1 << 32
+COPY_NS = 20_000  # the same packet twice at one point within this time was captured twice; nobody learns of a loss so fast
+
+
+class _Sent(NamedTuple):
+    """Columns of one run's TCP sightings: where each was seen, and what it carried."""
+
+    point: Array
+    leg: Array
+    seq: Array
+    length: Array
+    tsval: Array
+    ip_id: Array
 
 
 @kernel
-def _sent_again(leg: Array, ahead: Array, seq: Array, length: Array, one_byte: Array, tsval: Array, ip_id: Array, first: Array) -> None:
+def _sent_again(  # noqa: PLR0913, PLR0917 - columns
+    leg: Array, ahead: Array, times: Array, seq: Array, length: Array, one_byte: Array, tsval: Array, ip_id: Array, first: Array
+) -> None:  # fmt: skip
     """For sightings sorted by leg and time: `first[i]` is the earlier sighting whose bytes i repeats, -1 where i brings new ones.
 
     A SYN counts as one byte of `length`; `one_byte` says which have a single byte of payload, as keepalives do.
@@ -46,7 +63,7 @@ def _sent_again(leg: Array, ahead: Array, seq: Array, length: Array, one_byte: A
         back = row - 1
         while back >= 0 and leg[back] == leg[row] and row - back < 4096:
             if ahead[back] == ahead[row] and length[back] > 0 and (seq[row] - seq[back]) % _MODULUS < length[back]:
-                if tsval[back] == tsval[row] and ip_id[back] == ip_id[row]:
+                if tsval[back] == tsval[row] and ip_id[back] == ip_id[row] and times[row] - times[back] < COPY_NS:
                     copy = True
                 else:
                     first[row] = back
@@ -65,9 +82,10 @@ def losses(joined: Joined, observations: Table, leg: Array, hop_table: Table) ->
     payload = observations["payload_bytes"][seen].astype("i8")
     syn = observations["tcp_flags"][seen] & SYN > 0
     length = payload + syn
-    seq, tsval = observations["seq"][seen].astype("i8"), observations["tsval"][seen]
+    seq, tsval, ip_id = observations["seq"][seen].astype("i8"), observations["tsval"][seen], observations["ip_id"][seen]
     first = np.full(len(order), -1, "i8")
-    _sent_again(leg[order], joined.forward[order], seq, length, (payload == 1) & ~syn, tsval, observations["ip_id"][seen], first)
+    times = sightings["time_ns"][order]
+    _sent_again(leg[order], joined.forward[order], times, seq, length, (payload == 1) & ~syn, tsval, ip_id, first)
     again = np.flatnonzero(first >= 0)
     count = len(joined.bounds) - 1
     if not len(again):
@@ -77,6 +95,7 @@ def losses(joined: Joined, observations: Table, leg: Array, hop_table: Table) ->
     per_connection: dict[int, list[int]] = {}
     for index in np.flatnonzero(np.isin(connection, connection[again])).tolist():
         per_connection.setdefault(int(connection[index]), []).append(index)
+    sent = _Sent(point, leg[order], seq, length, tsval, ip_id)
     leg_of = leg[order]  # a point that sees a packet before and after NAT has two legs of it, and would count it twice
     repeats: dict[tuple[int, bool], dict[int, list[int]]] = {}
     for index in again.tolist():
@@ -92,7 +111,7 @@ def losses(joined: Joined, observations: Table, leg: Array, hop_table: Table) ->
         members = [index for index in per_connection[which] if bool(ahead[index]) == direction]
         for index in told:
             original = int(first[index])
-            last, missed = _missing(path, members, point, seq, length, tsval, original, index)
+            last, missed = _missing(path, members, sent, original, index)
             found.append((
                 which, int(not direction), int(sightings["time_ns"][order[original]]),
                 int(sightings["time_ns"][order[index]] - sightings["time_ns"][order[original]]), int(seq[index]), last, missed,
@@ -113,17 +132,23 @@ def _paths(hop_table: Table) -> dict[tuple[int, bool], list[int]]:
     return paths
 
 
-def _missing(
-    path: list[int], members: list[int], point: Array, seq: Array, length: Array, tsval: Array, original: int, again: int
-) -> tuple[int, int]:
-    """`(last point that saw the original, first that saw only the repetition)`; -1 where there is none."""
-    start = int(seq[again])
+def _missing(path: list[int], members: list[int], sent: _Sent, original: int, again: int) -> tuple[int, int]:
+    """`(last point that saw the original, first that saw only the repetition)`; -1 where there is none.
 
-    def covers(index: int, like: int) -> bool:
-        return bool((start - seq[index]) % _MODULUS < length[index] and tsval[index] == tsval[like])
-
-    saw = {int(point[index]) for index in members if covers(index, original)}
-    saw_again = {int(point[index]) for index in members if covers(index, again)}
+    Their timestamps tell the two apart; within one tick of that clock the IP IDs do, and where there are none (IPv6), their number.
+    """
+    start = int(sent.seq[again])
+    covering = [index for index in members if (start - sent.seq[index]) % _MODULUS < sent.length[index]]
+    if sent.tsval[original] != sent.tsval[again]:
+        saw = {int(sent.point[index]) for index in covering if sent.tsval[index] == sent.tsval[original]}
+    else:
+        alike = [index for index in covering if sent.tsval[index] == sent.tsval[original]]
+        if sent.ip_id[original] != sent.ip_id[again]:
+            saw = {int(sent.point[index]) for index in alike if sent.ip_id[index] == sent.ip_id[original]}
+        else:
+            times = Counter(int(sent.leg[index]) for index in alike)
+            saw = {int(sent.point[index]) for index in alike if times[int(sent.leg[index])] >= times[int(sent.leg[original])]}
+    saw_again = {int(sent.point[index]) for index in covering}
     last = -1
     for place in path:
         if place in saw:
