@@ -112,9 +112,11 @@ def paths(joined: Joined, tuples: Table, ranks: dict[int, list[int]], bits: Arra
         distinct, everywhere = set(codes), dict.fromkeys(zip(nodes, codes, strict=True))
         if len(distinct) > 1:
             ends |= {code: ends_of(tuples, code) for code in distinct if code not in ends}
-            distinct -= half_translated_replies(codes, ahead, ends)
-            rows = (codes, nodes, times, ahead, sightings["identity"][here].tolist())
-            codes, nodes, times, ahead, identities = zip(*(row for row in zip(*rows, strict=True) if row[0] in distinct), strict=True)
+            identities = sightings["identity"][here].tolist()
+            if copies := half_translated_replies(codes, ahead, ends):
+                distinct -= copies
+                rows = [row for row in zip(codes, nodes, times, ahead, identities, strict=True) if row[0] in distinct]
+                codes, nodes, times, ahead, identities = (list(column) for column in zip(*rows, strict=True))
             known = translations_seen(passages(nodes, codes, identities, times, ahead), ends, int(bits[connection]))
         places = list(dict.fromkeys(zip(nodes, codes, strict=True)))
         known, origin, confirmed = ledger.translations(known, places, min(times), max(times))

@@ -50,6 +50,7 @@ class Timeline:
         for life in by_kind.get("EndpointSlice", []):
             self._add_slice(life)
         self._endpoints = functools.lru_cache(MEMO_SIZE)(self._find_endpoints)
+        self._ports: dict[int, list[ServicePort]] = {}  # by id of the object
         self._slice_changes = {key: _changes(found) for key, found in self._slices.items()}
 
     @classmethod
@@ -155,13 +156,19 @@ class Timeline:
         for namespace, name in self._backed.get(address, ()):
             life = self._named.at(("Service", namespace, name), time_ns)
             item = None if life is None else life.at(time_ns)
-            for service_port in services.service_ports(item) if item is not None else ():
+            for service_port in self._ports_of(item) if item is not None else ():
                 if service_port.protocol != protocol:
                     continue
                 endpoints = self.endpoints(namespace, name, service_port.port_name, protocol, time_ns)
                 if any(endpoint.address == address and endpoint.port == port for endpoint in endpoints):
                     found.append(replace(service_port, via="Headless") if service_port.headless else service_port)
         return tuple(found)
+
+    def _ports_of(self, item: Object) -> list[ServicePort]:
+        """`service_ports` of an object of this timeline, which stays as it is."""
+        if id(item) not in self._ports:
+            self._ports[id(item)] = services.service_ports(item)
+        return self._ports[id(item)]
 
     def objects(self, kind: str, time_ns: int | None = None) -> list[Object]:
         """Raw objects of `kind` alive at that time; without a time, the last state of those not known to be gone."""
