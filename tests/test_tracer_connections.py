@@ -79,7 +79,8 @@ DATA = packet(10, C, S, seq=101, ack=9101, length=50, tsval=1010)
 AGAIN: tuple[tuple[str, list[Row], int], ...] = (
     ("nothing", [DATA], 0),
     ("the same bytes later", [DATA, DATA | {"time_ns": DATA["time_ns"] + 10**9, "tsval": 2010, "ip_id": 4242}], 1),
-    ("a copy: same stamp, same IP ID", [DATA, DATA | {"time_ns": DATA["time_ns"] + 10**6}], 0),
+    ("a copy: the same packet captured twice", [DATA, DATA | {"time_ns": DATA["time_ns"] + 10_000}], 0),
+    ("sent again within one tick of the stamp", [DATA, DATA | {"time_ns": DATA["time_ns"] + 500_000}], 1),
     ("a keepalive", [DATA, packet(9000, C, S, seq=150, ack=9101, length=1)], 0),
     ("new bytes", [DATA, packet(20, C, S, seq=151, ack=9101, length=50)], 0),
     ("three SYNs", [packet(ms, C, S, "S", seq=100) for ms in (0, 1000, 3000)], 2),
