@@ -35,6 +35,7 @@ class Recorder:
         self._seen |= {
             name: tables.observations[name][tables.hops["row"]].tolist() for name in ("direction", "frame", "outer", "tunnel", "vni")
         }
+        self._seen["file"] = tables.observations["point"][tables.hops["row"]].tolist()  # a point may be spread over several files
         self._rule_paths: dict[tuple[int, str, str, str], Record | None] = {}  # the same for every connection of a client to a Service
         self._src: dict[int, str] = {}
         self._dst: dict[int, str] = {}
@@ -178,7 +179,7 @@ class Recorder:
             "tunnel": self._tunnel(row), "port_kind": self._port_kind(code, named), "time_ns": time_ns,
             "offset_ns": time_ns - seen["time_ns"][first] if same_clock else None,
             "latency_ns": latency, "uncertainty_ns": None if latency is None else point.resolution_ns,
-            "file": point.file, "frame": seen["frame"][row],
+            "file": points[seen["file"][row]].file, "frame": seen["frame"][row],
         }  # fmt: skip
 
     def _tunnel(self, row: int) -> Record | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from conftest import ROOT, SAMPLES, Hopline, Run, traced_sample
 from rich.cells import cell_len
 
 from analysis.commands import app
+from probes.decode.numbers import PROTOCOL_NUMBERS
+from tracer.status import STATUSES
 
 Record = dict[str, Any]
 BUNDLE, FAILURES, IPV6 = SAMPLES / "iptables", SAMPLES / "failures", SAMPLES / "dual-stack"
@@ -189,3 +192,16 @@ def test_a_closed_pipe_ends_it_quietly(options: list[str]) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode in (OK, PROBLEMS)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--status", "refsued"), ("--protocol", "TCP")])
+def test_a_misspelt_choice_is_refused_with_the_choices(hopline: Hopline, option: str, value: str) -> None:
+    run = hopline("trace", BUNDLE, option, value)
+    assert (run.code, run.out) == (USAGE, "")
+    assert "not one of" in run.err
+
+
+def test_the_choices_of_the_command_are_those_of_the_records() -> None:
+    trace_command = importlib.import_module("analysis.commands.trace")
+    assert trace_command.STATUSES == STATUSES
+    assert set(trace_command.PROTOCOLS) == set(PROTOCOL_NUMBERS)

@@ -20,7 +20,7 @@ import zstandard
 from probes.capture import Capture, CaptureStatistics, read_capture
 from probes.capture.reader import merge_captures
 from probes.conntrack import read_ledger
-from probes.decode.link import SLL, SLL2
+from probes.decode.link import ALL_INTERFACES
 from probes.links import Link, read_links
 from probes.schema import LEDGER, OBSERVATIONS, ObservationPoint, Problem, Table
 from tracer.cluster import Timeline, read_cluster
@@ -39,6 +39,7 @@ KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (  # the first that fits a file
     (CLUSTER, re.compile(r"(cluster[^/]*\.(json|ya?ml)|watch[^/]*\.jsonl)" + _PACKED)),
     (SETTINGS, re.compile(r"bundle\.toml$")),
 )
+_INTERFACE_NAME = re.compile(r"(?!pcap|cap$|ntar)[A-Za-z]")  # `node-a.eth0.pcap`; not the number or time of a capture that rotates
 _CAPTURE_MAGICS = (b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1", b"\x0a\x0d\x0d\x0a")
 
 
@@ -230,7 +231,7 @@ def _named(points: list[ObservationPoint], links: dict[str, dict[int, Link]]) ->
         middle = point.file.split(".")[1:-1]
         if link:
             named.append(replace(point, interface=link.name))
-        elif point.interface == "any" and point.link_type not in (SLL, SLL2) and middle and kind_of(Path(f"x.{middle[0]}")) is None:
+        elif point.interface == "any" and point.link_type not in ALL_INTERFACES and middle and _INTERFACE_NAME.match(middle[0]):
             named.append(replace(point, interface=middle[0]))
         else:
             named.append(point)

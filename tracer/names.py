@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from probes.addresses import Address, text
-from probes.decode.link import SLL, SLL2
+from probes.decode.link import ALL_INTERFACES
 from probes.decode.numbers import IN, OUT, PROTOCOL_NAMES, SYN, TCP
 from probes.links import Link
 from probes.schema import Table
@@ -18,7 +18,6 @@ from tracer.pipeline import Reconstruction
 from tracer.status import REFUSED, TIMEOUT
 
 INSIDE_POD = ""
-ALL_INTERFACES = (SLL, SLL2)  # what `tcpdump -i any` writes
 
 
 @dataclass(slots=True)

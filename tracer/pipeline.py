@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from probes.decode.link import ALL_INTERFACES
 from probes.schema import Array, ObservationPoint, Table, size, take
 from tracer import evidence
 from tracer.components import Components
@@ -59,7 +60,7 @@ def reconstruct(observations: Table, points: Sequence[ObservationPoint], ledgers
     if not len(rows):
         return _nothing(nodes, points, observations, tuples, entry_table)
 
-    seen = sightings(observations, rows, tuples, codes[0], node_of_point)
+    seen = sightings(observations, rows, tuples, codes[0], node_of_point, same_points(points))
     leg_table, leg = legs(seen, observations)
     joining = Joining(seen, tuples, leg_table, leg, entry_table, Components(size(leg_table)))
     join_legs(joining)
@@ -88,6 +89,17 @@ def reconstruct(observations: Table, points: Sequence[ObservationPoint], ledgers
         {index: path.chain.problems for index, path in enumerate(found) if path.chain.problems},
         joined.sightings["row"], joined.connection, joined.forward,
     )  # fmt: skip
+
+
+def same_points(points: Sequence[ObservationPoint]) -> Array:
+    """For each observation point the first one that is the same place (int32): a capture that rotates has one place in many files."""
+    places: dict[tuple[object, ...], int] = {}
+    same = []
+    for row, point in enumerate(points):
+        known = point.interface != "any" or point.link_type in ALL_INTERFACES
+        place = (point.node, point.interface, point.ifindex, "" if known else point.file)
+        same.append(places.setdefault(place, row))
+    return np.array(same or [0], "i4")
 
 
 def _nothing(

@@ -55,7 +55,7 @@ def _client_isn(part: Table) -> Array:
     return np.where(known & (part["proto"] == SCTP) & (flags == SCTP_INIT_ACK), seq, isn)
 
 
-def sightings(observations: Table, rows: Array, tuples: Table, codes: Array, node_of_point: Array) -> Table:
+def sightings(observations: Table, rows: Array, tuples: Table, codes: Array, node_of_point: Array, same_point: Array) -> Table:
     """The SIGHTINGS of `rows`, sorted by flow, observation point and time. `codes` has the tuple of each of `rows`."""
     used = (
         "proto",
@@ -77,7 +77,7 @@ def sightings(observations: Table, rows: Array, tuples: Table, codes: Array, nod
     )
     part = {name: observations[name][rows] for name in used}
     identity, strong = _identities(part)
-    point = observations["point"][rows].astype("i4")
+    point = same_point[observations["point"][rows]]
     table: Table = {
         "row": rows, "time_ns": observations["time_ns"][rows], "tuple": codes, "flow": tuples["flow"][codes],
         "backward": tuples["backward"][codes], "node": node_of_point[point], "point": point, "identity": identity, "strong": strong,

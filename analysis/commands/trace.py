@@ -28,6 +28,8 @@ from analysis.commands.snapshot import quiet_pipe, write_whole
 if TYPE_CHECKING:
     from analysis.filters import Filters
 
+STATUSES = ("open", "closed", "refused", "timeout", "reset")  # tracer.status, whose import is slow; a test compares
+PROTOCOLS = ("tcp", "udp", "sctp", "icmp", "icmpv6")
 ON_A_SCREEN = 200  # rows printed where somebody looks, unless --limit says otherwise
 
 
@@ -69,6 +71,9 @@ def trace(
     Nothing in the input is ever changed. Exit codes: 0 done, 1 done but some input could not be read at all, 2 wrong usage, 3 nothing to
     read, 4 output cannot be written.
     """
+    for option, value, known in (("--status", status, STATUSES), ("--protocol", protocol, PROTOCOLS)):
+        if value is not None and value not in known:
+            fail(f"{option} {value}: not one of {', '.join(known)}", EXIT_USAGE)
     for target in (parquet, summary):
         if target is not None and target.exists():
             fail(f"{target} exists (name another, or remove it)", EXIT_USAGE)

@@ -15,6 +15,8 @@ LINK_TYPES = {
     RAW_IPV4: "IPV4", RAW_IPV6: "IPV6", SLL2: "LINUX_SLL2",
 }  # fmt: skip
 
+ALL_INTERFACES = (SLL, SLL2)  # what `tcpdump -i any` writes
+
 
 @inlined
 def be16(data: Array, at: int) -> int:
@@ -65,7 +67,7 @@ def _packet_type(kind: int) -> int:
 
 
 @inlined
-def link_layer(data: Array, at: int, end: int, link_type: int) -> tuple[int, int, int, int]:  # noqa: PLR0911 (a return per link type)
+def link_layer(data: Array, at: int, end: int, link_type: int) -> tuple[int, int, int, int]:
     """`(ethertype, offset, direction, ifindex)`; ethertype 0 where there is nothing of IP, ifindex -1 where the header has none."""
     if link_type == ETHERNET:
         ethertype, at = ethernet(data, at, end)

@@ -38,7 +38,7 @@ def _inner(data: Array, tunnel: int, protocol: int, at: int, end: int, identifie
 
 
 @inlined
-def _vxlan(data: Array, at: int, end: int, length: int, known_port: bool) -> tuple[int, int, int, int]:  # noqa: PLR0911 (a return per shape)
+def _vxlan(data: Array, at: int, end: int, length: int, known_port: bool) -> tuple[int, int, int, int]:
     """The I flag must be set (RFC 7348, 5). On other ports it must be alone, and the inner frame look like IP or ARP of fitting length.
 
     On its own ports reserved bits are ignored, as the RFC has it: the group policy extension puts its identifier there.
@@ -85,7 +85,7 @@ def _gre(data: Array, at: int, end: int) -> tuple[int, int, int, int]:
 
 
 @inlined
-def tunnelled(data: Array, proto: int, at: int, end: int, length: int) -> tuple[int, int, int, int]:  # noqa: PLR0911 (a return per tunnel)
+def tunnelled(data: Array, proto: int, at: int, end: int, length: int) -> tuple[int, int, int, int]:
     """`(tunnel, ethertype, offset, identifier)` of the packet inside the one whose L4 header is at `at`; tunnel PLAIN where none is."""
     if proto == UDP:
         if at + 16 > end:
