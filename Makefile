@@ -8,6 +8,7 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
 # What the tests run against: Wireshark's dissectors as a second opinion, and real NAT in namespaces.
 TEST_PACKAGES := tshark tcpdump conntrack iptables nftables iproute2 iputils-ping procps
+TEST_TOOLS := tshark tcpdump conntrack iptables nft ip ping pgrep
 SAMPLE := sample_pcaps/iptables
 
 .PHONY: help demo test lint format bench golden shell-completion clean
@@ -36,8 +37,8 @@ demo: $(VENV)/.installed ## trace a sample bundle and draw one connection's path
 	$(BIN)/hopline show $(SAMPLE) c18
 
 test: $(VENV)/.developed ## run every test that can run on this machine
-	@command -v tshark tcpdump conntrack iptables nft ip ping >/dev/null \
-	  || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends $(TEST_PACKAGES); }
+	@for tool in $(TEST_TOOLS); do command -v $$tool >/dev/null || { $(APT) update -qq \
+	  && $(APT) install -y -qq --no-install-recommends $(TEST_PACKAGES); break; }; done
 	$(BIN)/python -m pytest $(TESTS)
 
 lint: $(VENV)/.developed ## style and strict types

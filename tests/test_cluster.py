@@ -455,7 +455,7 @@ def test_malformed_fields_never_raise(seed: int) -> None:
         ([Claim.certain("a", 10, 30), Claim.certain("b", 20, 40)], [None, "a", "b", "b"]),  # the later-started wins
         ([Claim.certain("a", 10, 30), Claim("b", 10, 40, 35, 40)], [None, "a", "a", "b"]),  # the certain one wins
         ([Claim("a", 0, 40, 0, 5), Claim("b", 20, 40, 30, 40)], ["a", "a", None, "b"]),  # b may have begun: nobody can tell
-            ([Claim("a", 10, 40, 30, 40)], [None, None, None, "a"]),  # it may not have begun
+        ([Claim("a", 10, 40, 30, 40)], [None, None, None, "a"]),  # it may not have begun
     ],
 )
 def test_a_history_is_the_winning_claim_at_each_moment(claims: list[Claim[str]], expected: list[str | None]) -> None:
