@@ -184,24 +184,25 @@ class Gatherer:
     def _report_clocks(self) -> None:
         for number in np.flatnonzero(self.clocks["jumps"] > 0).tolist():
             clock = self.clocks[number]
-            more = f", and {clock['jumps'] - 1} times more" if clock["jumps"] > 1 else ""
+            more = f"; {clock['jumps']} jumps in all" if clock["jumps"] > 1 else ""
             name = self.interfaces[number].name or (f"interface {number}" if len(self.interfaces) > 1 else "")
             self.report(
                 f"the clock jumps back by {clock['jump_ns'] / 1e9:.3f} s at frame {clock['jump_frame']}{name and f' on {name}'}{more}",
                 "its times are used as they are: durations across the jump are wrong; slew clocks instead of stepping them",
             )
         if self._timeless:
-            self.report(f"{self._timeless} frames have no time", "they count as of 1970; capture with tcpdump or dumpcap")
+            self.report(f"frames without a time: {self._timeless}", "they count as of 1970; capture with tcpdump or dumpcap")
 
     def _report_limits(self) -> None:
         if self._left_out:
             frames, offset = self._left_out_at
-            what = f"{self._left_out} packet blocks name an interface that is not described, or are shorter than their packet"
-            self.report(f"{what}; the first is after frame {frames}", "they were left out; copy the file again", offset)
+            what = "packet blocks that name an interface which is not described, or are shorter than their packet"
+            self.report(f"{what}: {self._left_out}, the first after frame {frames}", "they were left out; copy the file again", offset)
         if self._comments_beyond:
-            self.report(f"{self._comments_beyond} comments more than {MAX_COMMENTS}", "they were left out", None, "note")
+            what = f"comments beyond the first {MAX_COMMENTS}: {self._comments_beyond}"
+            self.report(what, "they were left out", None, "note")
         if self._problems_beyond:
-            what = f"{self._problems_beyond} problems more like these"
+            what = f"problems beyond the first {MAX_PROBLEMS}: {self._problems_beyond}"
             self._problems.append(Problem(self.file, what, "everything else was used; copy the file again"))
 
     def _name_points(self, table: Table) -> list[ObservationPoint]:

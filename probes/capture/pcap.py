@@ -19,7 +19,8 @@ MAGICS = {  # first four bytes: (big-endian, ns per fraction unit)
     b"\x4d\x3c\xb2\xa1": (False, 1),
 }
 USUAL_SNAPLEN = 262_144  # tcpdump's, and the least that is believed: some writers' records are longer than their header promises
-CHAIN = 3  # so many plausible records one after the other are no coincidence
+CHAIN, LONG_CHAIN = 3, 8  # so many plausible records one after the other are no coincidence
+DAY = 86_400  # s; what has been going on for longer than that between two records is damage
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +43,31 @@ def read_header(header: bytes) -> PcapHeader:
 
 @inlined
 def _plausible(data: Array, at: int, big: bool, unit_ns: int, limit: int, seconds: int) -> bool:
-    """Whether a record's header may stand at `at`; `seconds` is the last sound record's time, -1 where there is none."""
+    """Whether a record's header may stand at `at`; `seconds` is the time of the one before, -1 where there is none."""
     then, fraction, captured, wire = read32(data, at, big), read32(data, at + 4, big), read32(data, at + 8, big), read32(data, at + 12, big)
-    in_time = seconds < 0 or abs(then - seconds) <= 86_400
+    in_time = seconds < 0 or abs(then - seconds) <= DAY
     return 0 < captured <= limit and captured <= wire <= MAX_FRAME_BYTES and fraction * unit_ns < 1_000_000_000 and in_time
 
 
 @inlined
 def _chain(data: Array, at: int, stop: int, final: bool, big: bool, unit_ns: int, limit: int, seconds: int) -> tuple[int, int]:
-    """`(place, FOUND | NOWHERE | UNDECIDED)`: the first place in at…stop where CHAIN plausible records start, or fewer at the file's end.
+    """`(place, FOUND | NOWHERE | UNDECIDED)`: the first place in at…stop where a chain of plausible records starts, or ends the file.
 
-    `final`: `data` holds the end of the file. Otherwise a chain may run out of `data`, and more is needed to decide.
+    CHAIN of them are enough where the first is of the time of `seconds`, the last record that is known to be sound (-1 if none is); else
+    LONG_CHAIN. `final`: `data` holds the end of the file. Otherwise a chain may run out of `data`, and more is needed to decide.
     """
     for start in range(at, stop):
-        here, good, then = start, 0, seconds
-        while good < CHAIN and here + RECORD_BYTES <= len(data) and _plausible(data, here, big, unit_ns, limit, then):
+        if start + RECORD_BYTES > len(data):
+            return (stop, NOWHERE) if final else (start, UNDECIDED)
+        here, good, then = start, 0, -1
+        near = seconds >= 0 and abs(read32(data, start, big) - seconds) <= DAY
+        wanted = CHAIN if near or seconds < 0 else LONG_CHAIN
+        while good < wanted and here + RECORD_BYTES <= len(data) and _plausible(data, here, big, unit_ns, limit, then):
             then = read32(data, here, big)
             here, good = here + RECORD_BYTES + read32(data, here + 8, big), good + 1
-        ends = good > 0 and here == len(data)
-        ends_cut = good > 1 and here + RECORD_BYTES > len(data)
-        if good == CHAIN or (final and (ends or ends_cut)):
+        ends = here == len(data) and good >= (1 if near else 2)
+        ends_cut = here + RECORD_BYTES > len(data) and good >= (2 if near else CHAIN)
+        if good == wanted or (final and (ends or ends_cut)):
             return start, FOUND
         if not final and here + RECORD_BYTES > len(data):
             return start, UNDECIDED
@@ -77,55 +83,58 @@ def pcap_search(data: Array, at: int, final: bool, big: bool, unit_ns: int, limi
 @kernel
 def pcap_records(
     data: Array, at: int, final: bool, big: bool, unit_ns: int, limit: int, seconds: int, frames: Array
-) -> tuple[int, int, int]:  # fmt: skip
-    """Walk the records of `data` from `at` into `frames` (FRAME); `(frames found, where it stopped, NEED_MORE | FULL | CORRUPT)`.
+) -> tuple[int, int, int, int]:  # fmt: skip
+    """Walk the records of `data` from `at` into `frames` (FRAME); `(frames found, where it stopped, how it ended, new seconds)`.
 
-    A record that claims more than `limit` captured bytes is CORRUPT, and so is one behind which nothing plausible follows while something
-    does inside of it. One that is not whole yet is left for the next call, as is one whose successor's header is not here yet, unless
-    `final`. `seconds` is the time of the last record before `at`, -1 where there is none.
+    A record that claims more than `limit` captured bytes is CORRUPT, and so is one of zeros (a hole in the file), and one behind which
+    nothing plausible follows while something does inside of it. One that is not whole yet is left for the next call (NEED_MORE), as is one
+    whose successor's header is not here yet, unless `final`. `seconds` is the time of the last record that a plausible one followed, -1
+    where there is none.
     """
     count = 0
     while at + RECORD_BYTES <= len(data):
         if count == len(frames):
-            return count, at, FULL
-        captured = read32(data, at + 8, big)
-        if captured > limit:
-            return count, at, CORRUPT
-        then, following = read32(data, at, big), at + RECORD_BYTES + captured
+            return count, at, FULL, seconds
+        then, captured, wire = read32(data, at, big), read32(data, at + 8, big), read32(data, at + 12, big)
+        if captured > limit or then | captured | wire == 0:
+            return count, at, CORRUPT, seconds
+        following = at + RECORD_BYTES + captured
         if following > len(data) or (following + RECORD_BYTES > len(data) and not final):
             break
-        if following + RECORD_BYTES <= len(data) and not _plausible(data, following, big, unit_ns, limit, then):
-            _, verdict = _chain(data, at + 1, following, final, big, unit_ns, limit, seconds)
-            if verdict == UNDECIDED:
-                break
-            if verdict == FOUND:
-                return count, at, CORRUPT
+        if following + RECORD_BYTES <= len(data):
+            if _plausible(data, following, big, unit_ns, limit, then):
+                seconds = then
+            else:
+                _, verdict = _chain(data, at + 1, following, final, big, unit_ns, limit, then if seconds < 0 else seconds)
+                if verdict == UNDECIDED:
+                    break
+                if verdict == FOUND:
+                    return count, at, CORRUPT, seconds
         frame = frames[count]
-        frame["offset"], frame["captured"], frame["wire"] = at + RECORD_BYTES, captured, max(read32(data, at + 12, big), captured)
+        frame["offset"], frame["captured"], frame["wire"] = at + RECORD_BYTES, captured, max(wire, captured)
         frame["time_ns"] = then * 1_000_000_000 + read32(data, at + 4, big) * unit_ns
         frame["interface"], frame["direction"], frame["commented"] = 0, 0, -1
-        count, at, seconds = count + 1, following, then
-    return count, at, NEED_MORE
+        count, at = count + 1, following
+    return count, at, NEED_MORE, seconds
 
 
 def read_pcap(gatherer: Gatherer, header: PcapHeader) -> None:
     """Gather all records behind the file's header."""
     window, at, seconds = gatherer.window, HEADER_BYTES, -1
     gatherer.interface(Interface(None, header.link_type, header.snaplen, 9 if header.unit_ns == 1 else 6))
+    big, unit_ns = header.big, header.unit_ns
     limit = max(USUAL_SNAPLEN, min(header.snaplen or MAX_FRAME_BYTES, MAX_FRAME_BYTES))
+
+    def search(data: Array, start: int, final: bool) -> tuple[int, int]:
+        return pcap_search(data, start, final, big, unit_ns, limit, seconds)
+
     while True:
-        count, at, status = pcap_records(window.data, at, window.ended, header.big, header.unit_ns, limit, seconds, gatherer.frames)
+        count, at, status, seconds = pcap_records(window.data, at, window.ended, big, unit_ns, limit, seconds, gatherer.frames)
         gatherer.decode(count)
-        if count:
-            seconds = int(gatherer.frames["time_ns"][count - 1]) // 1_000_000_000
         if status == NEED_MORE and not window.ended:
             window.more(at)
             at = 0
         elif status != FULL:
             if at == len(window.data):
                 return
-
-            def search(data: Array, start: int, final: bool) -> tuple[int, int]:
-                return pcap_search(data, start, final, header.big, header.unit_ns, limit, seconds)  # noqa: B023 (called at once)
-
             at = gatherer.skip_damage(at, search, cut=status == NEED_MORE)

@@ -30,9 +30,14 @@ def read_capture(stream: BinaryIO, file: str, node: str, progress: Callable[[int
         pcapng.read_pcapng(gatherer)
     elif start[:4] in pcap.MAGICS and len(start) == pcap.HEADER_BYTES:
         pcap.read_pcap(gatherer, pcap.read_header(start))
-    elif not window.cut:
+    elif not (window.cut and _may_be_capture(start)):
         gatherer.report(_why_not(start), "give pcap or pcapng, plain, gzip or zstd", 0, "error")
     return gatherer.finish()
+
+
+def _may_be_capture(start: bytes) -> bool:
+    """Whether a file whose reading was cut after `start` may be one."""
+    return any(magic.startswith(start[:4]) for magic in (*pcap.MAGICS, pcapng.MAGIC))
 
 
 def _why_not(start: bytes) -> str:

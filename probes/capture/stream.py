@@ -13,8 +13,9 @@ import zstandard
 from probes.schema import Array, Problem
 
 READ_BYTES = 1 << 20
-# Compressed bytes are unpacked so many at a time: a file made to unpack to thousands of times its size never fills the memory.
-PIECE_BYTES = 1 << 14
+# Compressed bytes are unpacked so many at a time: a file made to unpack to thousands of times its size never fills the memory, and what
+# these unpack to is all that is lost before the place where a stream is damaged.
+PIECE_BYTES = 1 << 12
 
 
 class _Decompressor(Protocol):
@@ -66,7 +67,8 @@ class ByteWindow:
         self._buffer: Array = np.empty(2 * READ_BYTES, np.uint8)
         self._stream = stream
         self._size = _size(stream)
-        self._taken = 0
+        self._taken = 0  # bytes of the file,
+        self._unpacked = 0  # and what came out of them
         self._start = b""
         self._start = self._read(PIECE_BYTES)
         compressed = next((each for each in COMPRESSIONS if self._start.startswith(each[0])), None)
@@ -105,6 +107,7 @@ class ByteWindow:
                 self._cut(f"{self._compression} stream is damaged: {error}")
                 break
             size += len(unpacked[-1])
+            self._unpacked += len(unpacked[-1])
         return b"".join(unpacked)
 
     def _packed(self) -> bytes:
@@ -119,7 +122,7 @@ class ByteWindow:
         packed = self._decompressor.unused_data
         if len(packed) < 4:
             packed += self._read(PIECE_BYTES)
-        if packed.startswith(self._magics):
+        if packed.startswith(self._magics) or (packed and any(magic.startswith(packed) for magic in self._magics)):
             self._decompressor = self._new()
             return packed
         if packed.strip(b"\0") and not self.cut:  # zeros alone are a tape's padding
@@ -142,5 +145,5 @@ class ByteWindow:
 
     def _cut(self, what: str) -> None:
         remedy = "what came before was used; copy the file again if it should be longer"
-        self.problems.append(Problem(self.file, what, remedy, self.base + len(self.data)))
+        self.problems.append(Problem(self.file, what, remedy, self._unpacked if self._magics else self._taken))
         self.cut = True
