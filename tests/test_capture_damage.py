@@ -78,6 +78,11 @@ def test_a_cut_between_records_is_no_problem_and_within_one_is(made: Any) -> Non
             )
 
 
+def lying(file: bytes, place: int, lie: int, big: bool) -> bytes:
+    """`file` with another number at `place`."""
+    return file[:place] + struct.pack(">I" if big else "<I", lie) + file[place + 4 :]
+
+
 LIES = (0, 1, 3, 4, 7, 16, 33, 100, 5000, 262_144, 262_145, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 0xFFFF_FFFC)
 
 
@@ -86,9 +91,7 @@ LIES = (0, 1, 3, 4, 7, 16, 33, 100, 5000, 262_144, 262_145, 0x7FFF_FFFF, 0x8000_
 def test_a_pcap_record_that_lies_about_its_length_costs_itself_alone(big: bool, lie: int) -> None:
     file, places = classic(big)
     for number, place in enumerate(places):
-        damaged = bytearray(file)
-        struct.pack_into(">I" if big else "<I", damaged, place + 8, lie)
-        capture = read(bytes(damaged))
+        capture = read(lying(file, place + 8, lie, big))
         assert [seq for seq in sequence(capture) if seq != number] == [seq for seq in range(COUNT) if seq != number], (number, lie)
         assert 1 <= len(capture.problems) <= 2
 
@@ -100,10 +103,8 @@ def test_a_pcapng_block_that_lies_costs_itself_alone(big: bool, field: int, lie:
     file, places = pcapng(big)
     order = [*range(0, COUNT, 2), *range(1, COUNT, 2)]
     for number, place in zip(order, places, strict=True):
-        damaged = bytearray(file)
         length = int.from_bytes(file[place + 4 : place + 8], "big" if big else "little")
-        struct.pack_into(">I" if big else "<I", damaged, place + (field if field > 0 else length + field), lie)
-        capture = read(bytes(damaged))
+        capture = read(lying(file, place + (field if field > 0 else length + field), lie, big))
         found = [seq for seq in sequence(capture) if seq != number]
         assert found == [seq for seq in order if seq != number], (number, lie)
         assert len(capture.problems) <= 1
@@ -150,6 +151,24 @@ def test_packets_of_interfaces_that_are_not_described_are_one_problem() -> None:
     assert sequence(capture) == list(range(COUNT))
     assert len(capture.problems) == 1
     assert f"not described, or are shorter than their packet: {COUNT}, the first after frame 0" in str(capture.problems[0])
+
+
+def blocks(kind: int, body: bytes) -> list[bytes]:
+    """Files that end with a block of `kind`, its body cut at every length."""
+    return [bytes(PcapNg().section().interface().packet(FRAMES[0]).block(kind, body[:length])) for length in range(0, len(body) + 1, 4)]
+
+
+PACKET_BODY = struct.pack("<IIIII", 0, 395_812, 2**31, 52, 52) + FRAMES[0][:52] + struct.pack("<HHIHH", 2, 4, 1, 0, 0)
+
+
+@pytest.mark.parametrize("kind", [2, 6])
+def test_a_packet_longer_than_its_block_is_left_out(kind: int) -> None:
+    for file in blocks(kind, PACKET_BODY)[:18]:  # those that end before the packet does
+        capture = read(file)
+        assert capture.statistics.frames == 1
+        assert len(capture.problems) == 1
+    directions = [read(file).observations["direction"].tolist() for file in blocks(kind, PACKET_BODY)[18:]]
+    assert directions == [[0, 0], [0, 0], [0, 1], [0, 1]]
 
 
 def test_problems_beyond_fifty_are_counted() -> None:

@@ -1,0 +1,97 @@
+"""A file is read in chunks; where they end must not show, in sound files or in damaged ones."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from packets import Record, ethernet, gzipped, pcap, read, sll2, zstd
+from packets_damaged import damaged_files, sample_frames
+from test_decode_layers import PACKETS, TUNNELLED
+
+from probes.capture import Capture, columns, read_capture, records, stream
+from probes.capture import pcap as pcap_module
+from probes.capture.points import PointNumbers
+
+ALL = [packet for packet, _ in (*PACKETS.values(), *TUNNELLED.values())]
+FILES = damaged_files(sample_frames(ALL, [ethernet(packet) for packet in ALL], [sll2(packet, 3) for packet in ALL]), 201)
+WHOLE = pcap([sll2(packet, number % 7) for number, packet in enumerate(ALL * 5)], 276)
+
+
+def facts(capture: Capture) -> dict[str, Any]:
+    columns = {name: column.tolist() for name, column in capture.observations.items()}
+    return {**columns, "points": capture.points, "statistics": capture.statistics, "problems": [str(each) for each in capture.problems]}
+
+
+@pytest.fixture(
+    params=[(1, 1), (3, 1), (7, 2), (16, 3), (61, 5), (1000, 4), (1 << 20, 2)], ids=lambda sizes: f"{sizes[0]} bytes, {sizes[1]} frames"
+)
+def chunked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    read_bytes, frames = request.param
+    monkeypatch.setattr(stream, "READ_BYTES", read_bytes)
+    monkeypatch.setattr(stream, "PIECE_BYTES", max(read_bytes, 4))
+    monkeypatch.setattr(records, "FRAMES_PER_CHUNK", frames)
+    monkeypatch.setattr(columns, "FIRST_ROWS", 1)
+    monkeypatch.setattr(pcap_module, "USUAL_SNAPLEN", 1000)  # so that records in doubt are decided before the file ends
+    return int(read_bytes)
+
+
+@pytest.fixture(scope="module")
+def at_once() -> list[dict[str, Any]]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pcap_module, "USUAL_SNAPLEN", 1000)
+        return [facts(read(file)) for file in (WHOLE, *FILES)]
+
+
+def test_the_size_of_chunks_does_not_show(chunked: int, at_once: list[dict[str, Any]]) -> None:
+    files = (WHOLE, *FILES)[:: 9 if chunked < 10 else 1]  # a byte at a time takes its time
+    for number, (file, expected) in enumerate(zip(files, at_once[:: 9 if chunked < 10 else 1], strict=True)):
+        assert facts(read(file)) == expected, number
+
+
+def test_rows_refer_to_their_outer_ones_across_chunks(chunked: int, at_once: list[dict[str, Any]]) -> None:
+    table = read(WHOLE).observations
+    inner = table["outer"] >= 0
+    assert inner.sum() > 100
+    assert (table["frame"][table["outer"][inner]] == table["frame"][inner]).all()
+    assert table["outer"].tolist() == at_once[0]["outer"]
+
+
+@pytest.mark.parametrize("pack", [gzipped, zstd])
+def test_the_size_of_chunks_does_not_show_in_compressed_files(chunked: int, at_once: list[dict[str, Any]], pack: Any) -> None:
+    assert facts(read(pack(WHOLE, 3))) == at_once[0]
+
+
+def test_a_record_larger_than_a_chunk_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "READ_BYTES", 4096)
+    frame = ethernet(ALL[0])
+    capture = read(pcap([frame, frame + bytes(200_000), frame]))
+    assert capture.problems == []
+    assert capture.observations["captured_bytes"].tolist() == [len(frame), len(frame) + 200_000, len(frame)]
+
+
+def test_clocks_are_watched_across_chunks(chunked: int) -> None:
+    assert chunked
+    capture = read(pcap([Record(ethernet(ALL[0]), time_ns * 10**9) for time_ns in (50, 60, 40, 41, 42)]))
+    assert [problem.what for problem in capture.problems] == ["the clock jumps back by 20.000 s at frame 3"]
+
+
+def test_progress_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "READ_BYTES", 1000)
+    seen: list[int] = []
+    read_capture(io.BytesIO(WHOLE), "file", "node", seen.append)
+    assert seen == sorted(seen)
+    assert len(WHOLE) - 3000 < seen[-1] <= len(WHOLE)
+
+
+def test_more_points_than_are_kept_at_hand_are_numbered_too() -> None:
+    points = PointNumbers()
+    ifindexes = np.arange(10_000, dtype="i8") * 7919 % 9_973
+    interfaces = np.arange(10_000, dtype="u4") % 3
+    first = points.number(interfaces[:5000], ifindexes[:5000]).tolist() + points.number(interfaces[5000:], ifindexes[5000:]).tolist()
+    assert points.number(interfaces, ifindexes).tolist() == first
+    pairs, rank = points.ranked()
+    assert [pairs[rank[number]] for number in first] == list(zip(interfaces.tolist(), ifindexes.tolist(), strict=True))
+    assert pairs == sorted(set(pairs))
