@@ -120,6 +120,11 @@ def test_the_interface_of_an_sll2_header_is_the_observation_point() -> None:
     assert capture.observations["point"].tolist() == [1, 0, 1]
 
 
+def test_an_impossible_interface_index_is_unknown() -> None:
+    capture = read(pcap([sll2(SYN4, ifindex) for ifindex in (2**31 - 1, 2**31, 2**32 - 1)], SLL2))
+    assert [(point.interface, point.ifindex) for point in capture.points] == [("any", -1), ("if2147483647", 2**31 - 1)]
+
+
 def plain(expected: Row) -> Row:
     return {"src": A, "dst": B} | expected
 

@@ -76,6 +76,8 @@ def link_layer(data: Array, at: int, end: int, link_type: int) -> tuple[int, int
         if at + 20 > end:
             return 0, at, UNKNOWN, -1
         ifindex, direction = be32(data, at + 4), _packet_type(data[at + 10])
+        if ifindex >= 1 << 31:  # an int in the kernel, and positive
+            ifindex = -1
         ethertype, at = vlan_tags(data, be16(data, at), at + 20, end)
         return ethertype, at, direction, ifindex
     if link_type == SLL:
