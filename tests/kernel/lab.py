@@ -40,7 +40,14 @@ def missing() -> str | None:
     if os.geteuid() != 0:
         return "needs root: network namespaces"
     absent = [tool for tool in TOOLS if shutil.which(tool) is None]
-    return f"needs {', '.join(absent)} (apt install tcpdump conntrack iptables nftables iproute2)" if absent else None
+    if absent:
+        return f"needs {', '.join(absent)} (apt install tcpdump conntrack iptables nftables iproute2)"
+    probe = f"hop{os.getpid()}-probe"
+    made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True, check=False)
+    entered = subprocess.run(["ip", "netns", "exec", probe, "true"], capture_output=True, text=True, check=False)
+    subprocess.run(["ip", "netns", "delete", probe], capture_output=True, check=False)
+    told = (made.stderr + entered.stderr).strip()
+    return f"network namespaces cannot be used here, as in some containers: {told}" if told else None
 
 
 @dataclass(frozen=True, slots=True)
