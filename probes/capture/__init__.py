@@ -1,7 +1,8 @@
 """Capture files: pcap and pcapng, plain or compressed, from a path or a stream, into observations.
 
-`read_capture` is the one entrance. `stream` opens and decompresses, `pcap` and `pcapng` find the records (compiled, no object per packet),
-`reader` has them decoded (`probes.decode`) and gathers what the file says about itself: interfaces, drops, truncation, comments.
+`read_capture` is the one entrance. `stream` unpacks into a sliding window; `pcap`, and `pcapng` with `blocks`, find the records (compiled,
+no object per packet) and the way past damage; `gather` has the frames decoded (`probes.decode`) into `columns`, numbers the observation
+`points` and keeps what the file says about itself: interfaces, drops, truncation, comments, clocks that jump.
 """
 
 from probes.capture.reader import Capture, CaptureStatistics, read_capture

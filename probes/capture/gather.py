@@ -163,7 +163,7 @@ class Gatherer:
         after = f"after frame {self.statistics.frames}" if self.statistics.frames else "before the first frame"
         if not (cut and verdict == NOWHERE):
             remedy = f"{lost} bytes were skipped and everything else was used; copy the file again"
-            self.report(f"damaged record {after}: its length cannot be true", remedy, lost_from)
+            self.report(f"damaged record {after}", remedy, lost_from)
         elif not window.cut:
             remedy = f"all whole frames were used, the last {lost} bytes were not; copy the file again if it should be longer"
             self.report(f"the file ends in the middle of a record, {after}", remedy, lost_from, "note")
