@@ -34,9 +34,9 @@ class _Sent(NamedTuple):
 
 @kernel
 def _sent_again(  # noqa: PLR0913, PLR0917 - columns
-    leg: Array, ahead: Array, times: Array, seq: Array, length: Array, one_byte: Array, tsval: Array, ip_id: Array, first: Array
+    leg: Array, ahead: Array, times: Array, seq: Array, length: Array, one_byte: Array, tsval: Array, ip_id: Array, before: Array
 ) -> None:  # fmt: skip
-    """For sightings sorted by leg and time: `first[i]` is the earlier sighting whose bytes i repeats, -1 where i brings new ones.
+    """For sightings sorted by leg and time: `before[i]` is the last sighting before i that carried its bytes, -1 where i brings new ones.
 
     A SYN counts as one byte of `length`; `one_byte` says which have a single byte of payload, as keepalives do.
     """
@@ -44,7 +44,7 @@ def _sent_again(  # noqa: PLR0913, PLR0917 - columns
     for row in range(len(leg)):
         if row == 0 or leg[row] != leg[row - 1]:
             newest[:] = -1
-        first[row] = -1
+        before[row] = -1
         if length[row] == 0:
             continue
         side = 1 if ahead[row] else 0
@@ -57,19 +57,15 @@ def _sent_again(  # noqa: PLR0913, PLR0917 - columns
             newest[side] = row
             continue
         keepalive = one_byte[row] and (seq[row] + 1 - seq[top] - length[top]) % _MODULUS == 0
-        copy = False
         if keepalive:
             continue
         back = row - 1
         while back >= 0 and leg[back] == leg[row] and row - back < 4096:
             if ahead[back] == ahead[row] and length[back] > 0 and (seq[row] - seq[back]) % _MODULUS < length[back]:
-                if tsval[back] == tsval[row] and ip_id[back] == ip_id[row] and times[row] - times[back] < COPY_NS:
-                    copy = True
-                else:
-                    first[row] = back
+                copy = tsval[back] == tsval[row] and ip_id[back] == ip_id[row] and times[row] - times[back] < COPY_NS
+                before[row] = -1 if copy else back
+                break
             back -= 1
-        if copy:
-            first[row] = -1
 
 
 def losses(joined: Joined, observations: Table, leg: Array, hop_table: Table) -> tuple[Table, Array]:
@@ -83,10 +79,10 @@ def losses(joined: Joined, observations: Table, leg: Array, hop_table: Table) ->
     syn = observations["tcp_flags"][seen] & SYN > 0
     length = payload + syn
     seq, tsval, ip_id = observations["seq"][seen].astype("i8"), observations["tsval"][seen], observations["ip_id"][seen]
-    first = np.full(len(order), -1, "i8")
+    before = np.full(len(order), -1, "i8")
     times = sightings["time_ns"][order]
-    _sent_again(leg[order], joined.forward[order], times, seq, length, (payload == 1) & ~syn, tsval, ip_id, first)
-    again = np.flatnonzero(first >= 0)
+    _sent_again(leg[order], joined.forward[order], times, seq, length, (payload == 1) & ~syn, tsval, ip_id, before)
+    again = np.flatnonzero(before >= 0)
     count = len(joined.bounds) - 1
     if not len(again):
         return LOSSES.empty(), np.zeros(count, "i4")
@@ -110,7 +106,7 @@ def losses(joined: Joined, observations: Table, leg: Array, hop_table: Table) ->
         total[which] += len(told)
         members = [index for index in per_connection[which] if bool(ahead[index]) == direction]
         for index in told:
-            original = int(first[index])
+            original = int(before[index])
             last, missed = _missing(path, members, sent, original, index)
             found.append((
                 which, int(not direction), int(sightings["time_ns"][order[original]]),
