@@ -2,9 +2,11 @@
 
 `read_capture` is the one entrance. `stream` unpacks into a sliding window; `pcap`, and `pcapng` with `blocks`, find the records (compiled,
 no object per packet) and the way past damage; `gather` has the frames decoded (`probes.decode`) into `columns`, numbers the observation
-`points` and keeps what the file says about itself: interfaces, drops, truncation, comments, clocks that jump.
+`points` and keeps what the file says about itself: interfaces, drops, truncation, comments, clocks that jump. `read_payloads` looks a
+second time, for the bytes of chosen frames.
 """
 
+from probes.capture.payloads import read_payloads
 from probes.capture.reader import Capture, CaptureStatistics, read_capture
 
-__all__ = ["Capture", "CaptureStatistics", "read_capture"]
+__all__ = ["Capture", "CaptureStatistics", "read_capture", "read_payloads"]

@@ -107,14 +107,18 @@ class Gatherer:
         else:
             self._comments_beyond += 1
 
+    def judge(self, interface: Interface) -> None:
+        """Say so where the frames of `interface`, which is about to be added, cannot be read."""
+        if interface.link_type not in LINK_TYPES:
+            self.report(
+                f"unknown link type {interface.link_type} on interface {interface.name or len(self.interfaces)}",
+                "its packets are left out; capture with tcpdump -y EN10MB or -i any",
+            )
+
     def interface(self, interface: Interface) -> None:
         """The next interface that the file describes."""
         number = len(self.interfaces)
-        if interface.link_type not in LINK_TYPES:
-            self.report(
-                f"unknown link type {interface.link_type} on interface {interface.name or number}",
-                "its packets are left out; capture with tcpdump -y EN10MB or -i any",
-            )
+        self.judge(interface)
         if interface.comment:
             self.comment(None, interface.comment)
         if number == len(self.clocks):

@@ -12,7 +12,7 @@ from probes.capture.gather import Capture, CaptureStatistics, Gatherer
 from probes.capture.stream import ByteWindow
 from probes.schema import OBSERVATIONS, ObservationPoint, Table
 
-__all__ = ["Capture", "CaptureStatistics", "merge_captures", "read_capture"]
+__all__ = ["Capture", "CaptureStatistics", "merge_captures", "read_capture", "walk"]
 
 
 def read_capture(stream: BinaryIO, file: str, node: str, progress: Callable[[int], None] = lambda _position: None) -> Capture:
@@ -21,18 +21,23 @@ def read_capture(stream: BinaryIO, file: str, node: str, progress: Callable[[int
     `progress` is called with the position in the decompressed stream. Damage never raises: what is readable is decoded, the rest is a
     line in `problems`. A stream that is no capture at all gives no observations and one problem of severity "error".
     """
-    window = ByteWindow(stream, file)
+    gatherer = Gatherer(ByteWindow(stream, file), node, progress)
+    walk(gatherer)
+    return gatherer.finish()
+
+
+def walk(gatherer: Gatherer) -> None:
+    """Have `gatherer` take in every frame of its stream, whichever format that is in."""
+    window = gatherer.window
     while len(window.data) < pcap.HEADER_BYTES and window.more(0):
         pass
     start = window.data[: pcap.HEADER_BYTES].tobytes()
-    gatherer = Gatherer(window, node, progress)
     if start[:4] == pcapng.MAGIC:
         pcapng.read_pcapng(gatherer)
     elif start[:4] in pcap.MAGICS and len(start) == pcap.HEADER_BYTES:
         pcap.read_pcap(gatherer, pcap.read_header(start))
     elif not (window.cut and _may_be_capture(start)):
         gatherer.report(_why_not(start), "give pcap or pcapng, plain, gzip or zstd", 0, "error")
-    return gatherer.finish()
 
 
 def _may_be_capture(start: bytes) -> bool:
