@@ -92,6 +92,7 @@ OBSERVATIONS = Schema(
         Column("tsval", "u4", "", "TCP timestamp value (RFC 7323)"),
         Column("tsecr", "u4", "", "TCP timestamp echo reply"),
         Column("payload_bytes", "u4", "bytes", "L4 payload by the IP length (a GSO packet's is large); of a UDP fragment: of its datagram"),
+        Column("payload_at", "u4", "bytes", "where the L4 payload begins in the frame; 0 where its header was cut or is no transport's"),
         Column("captured_bytes", "u4", "bytes", "of the frame, in the file"),
         Column("wire_bytes", "u4", "bytes", "of the frame, on the wire"),
         Column("vni", "u4", "", "tunnel's network identifier (VXLAN, Geneve) or GRE key, on the inner view"),

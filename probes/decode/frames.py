@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from probes.decode.link import be16, link_layer
 from probes.decode.network import network
 from probes.decode.numbers import EMBEDDED, IPV4, IPV6, OUTER, PLAIN, PORTS, UDP, UNKNOWN
@@ -48,6 +50,7 @@ def decode_frames(data: Array, frames: Array, interfaces: Array, first_frame: in
                 break
             if view == EMBEDDED:
                 transport(row, data, payload, end, length, proto)
+                row["payload_at"] = 0
                 break
             wire_end = payload + max(length, 0)
             end = min(end, wire_end)
@@ -61,6 +64,8 @@ def decode_frames(data: Array, frames: Array, interfaces: Array, first_frame: in
                     row["known"] |= PORTS
                 continue
             transport(row, data, payload, end, length, proto)
+            if row["payload_at"] > 0:
+                row["payload_at"] -= np.uint32(frame["offset"])
             if not is_icmp_error(proto, row["icmp_type"]) or payload + 9 > end:
                 break
             at, view = payload + 8, EMBEDDED

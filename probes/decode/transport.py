@@ -64,6 +64,7 @@ def _tcp(row: Array, data: Array, at: int, end: int, length: int) -> None:
     if header < 20 or header > length:
         return
     row["payload_bytes"] = length - header
+    row["payload_at"] = at + header
     _tcp_options(row, data, at + 20, min(at + header, end))
     row["payload_hash"] = payload_hash(data, at + header, end, length - header)
 
@@ -112,7 +113,7 @@ def _icmp(row: Array, data: Array, at: int, end: int, length: int, proto: int) -
 def transport(row: Array, data: Array, at: int, end: int, length: int, proto: int) -> None:
     """Fill the transport columns of `row` from the header at `at`.
 
-    `length` is what the IP header says follows, `end` is where the capture ends.
+    `length` is what the IP header says follows, `end` is where the capture ends. `payload_at` counts in `data`, as `at` does.
     """
     if proto in (ICMP, ICMPV6):
         _icmp(row, data, at, end, length, proto)
@@ -131,6 +132,7 @@ def transport(row: Array, data: Array, at: int, end: int, length: int, proto: in
         # of a first fragment, what its datagram has in all: fragments are cut anew on the way, at bridges and by NAT
         fragmented = row["known"] & MORE_FRAGMENTS != 0 and at + 6 <= end
         row["payload_bytes"] = max((be16(data, at + 4) if fragmented else length) - 8, 0)
+        row["payload_at"] = at + 8
         row["payload_hash"] = payload_hash(data, at + 8, end, length - 8)
     else:
         _sctp(row, data, at, end, length)

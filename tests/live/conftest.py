@@ -11,6 +11,8 @@ import pytest
 
 from tracer.live import Api, connect
 
+from .cluster_server import ClusterServer
+from .collected import Cluster
 from .server import Recording, Server
 
 
@@ -22,8 +24,19 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    running = ClusterServer()
+    yield Cluster(running, tmp_path, write_kubeconfig(running, tmp_path))
+    running.close()
+
+
+@pytest.fixture
 def kubeconfig(server: Server, tmp_path: Path) -> Path:
-    path = tmp_path / "kubeconfig"
+    return write_kubeconfig(server, tmp_path)
+
+
+def write_kubeconfig(server: Server, folder: Path) -> Path:
+    path = folder / "kubeconfig"
     entry = {
         "apiVersion": "v1",
         "kind": "Config",

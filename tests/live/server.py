@@ -19,7 +19,8 @@ from tracer.live.api import Backoff
 
 CAPTURES = Path(os.environ.get("HOPLINE_CAPTURES") or Path(__file__).parents[3] / "shared" / "captures")
 ROOT = Path(__file__).parents[2]
-PODS, SERVICES, ROUTES = "/api/v1/pods", "/api/v1/services", "/apis/gateway.networking.k8s.io/v1/httproutes"
+GATEWAY_API = "/apis/gateway.networking.k8s.io/v1"  # not served
+PODS, SERVICES, ROUTES = "/api/v1/pods", "/api/v1/services", f"{GATEWAY_API}/httproutes"
 PATHS = {resource.kind: resource.path() for resource in RESOURCES}
 
 Fault = Callable[["Handler", dict[str, str]], None]
@@ -28,8 +29,8 @@ Fault = Callable[["Handler", dict[str, str]], None]
 class Server:
     """An API server's list and watch, in memory. `faults[(path, verb)]` are what the next requests get instead of an answer."""
 
-    def __init__(self) -> None:
-        self.objects: dict[str, dict[str, dict[str, Any]]] = {path: {} for path in PATHS.values() if path != ROUTES}
+    def __init__(self, handler: type[http.server.BaseHTTPRequestHandler] | None = None) -> None:
+        self.objects: dict[str, dict[str, dict[str, Any]]] = {path: {} for path in PATHS.values() if GATEWAY_API not in path}
         self.events: dict[str, list[tuple[int, str, dict[str, Any]]]] = defaultdict(list)
         self.faults: dict[tuple[str, str], deque[Fault]] = defaultdict(deque)
         self.always: dict[str, Fault] = {}
@@ -38,7 +39,7 @@ class Server:
         self.page: int | None = None
         self.changed = threading.Condition()
         self.closing = False
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler or Handler)
         self.http.daemon_threads = True
         self.http.state = self  # type: ignore[attr-defined]
         self.thread = threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True)

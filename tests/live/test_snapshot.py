@@ -33,7 +33,16 @@ def test_a_snapshot_has_every_object_of_every_page_as_the_server_sent_it(server:
     path = tmp_path / "cluster.json"
     path.write_text("".join(taken.text()))
     document = json.loads(path.read_text())
-    assert document["hopline"]["kinds"] == ["Node", "Service", "EndpointSlice", "Deployment", "ReplicaSet", "Ingress", "Pod"]
+    assert document["hopline"]["kinds"] == [
+        "Node",
+        "Service",
+        "EndpointSlice",
+        "Deployment",
+        "ReplicaSet",
+        "Ingress",
+        "IngressClass",
+        "Pod",
+    ]
     timeline, problems = read_cluster([path])
     assert problems == []
     owners = [timeline.owner(parse(f"10.244.0.{number + 2}"), taken.time_ns) for number in range(23)]
@@ -98,7 +107,7 @@ def test_a_namespace_is_asked_for_by_its_path_and_makes_no_claim_of_completeness
     taken = snapshot(api, said.append, namespace="shop")
     assert json.loads("".join(taken.text()))["hopline"].keys() == {"time_ns", "end_ns", "namespace"}
     assert {where for _, where, _, _ in server.requests} >= {"/api/v1/namespaces/shop/pods", "/api/v1/nodes"}
-    assert len(said) == 4  # the kinds that this server does not have
+    assert len(said) == 5  # the kinds that this server does not have
 
 
 def test_a_server_out_of_reach_is_an_error_with_a_remedy(kubeconfig: Path, server: Server) -> None:

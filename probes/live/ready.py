@@ -1,0 +1,46 @@
+"""What a recorder needs compiled, before it is needed: `python -m probes.live.ready`, when hopline is installed or an image is built.
+
+It is compiled again where its sources changed, and kept beside them (probes/jit.py). A recorder that finds nothing there begins some
+seconds later. Where conntrack may be asked, the ledger's part is made ready as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from probes.live.bpf import BpfError
+from probes.live.budget import Budget
+from probes.live.clock import Clock
+from probes.live.ledger import Ledger
+from probes.live.packets.blocks import PACKET, Blocks
+from probes.live.packets.probe import MOST_RINGS
+from probes.live.pcapng import InterfaceDescription, section_header
+from probes.live.rings import HEADER_BYTES, contents
+from probes.live.segments import Segments
+
+
+def compile_all() -> None:
+    """Take one packet from ring to file, of as many rings as any node has."""
+    record = np.zeros(1, PACKET)
+    record["captured_bytes"] = 8
+    content = record.tobytes() + bytes(8)
+    span = np.frombuffer(len(content).to_bytes(4, "little") + bytes(HEADER_BYTES - 4) + content, "u1")
+    contents(span)
+    with tempfile.TemporaryDirectory(prefix="hopline-") as folder:
+        segments = Segments(Path(folder), partial(section_header, application="hopline"), Budget())
+        number = segments.interface(InterfaceDescription("lo", 1))
+        for rings in range(1, MOST_RINGS + 1):
+            for _, blocks, _ in Blocks(rings, lambda _: number).of([span] * rings, 0):
+                segments.write(blocks)
+        segments.close()
+        with contextlib.suppress(BpfError, OSError):  # this machine may have no conntrack, or not let us ask it
+            Ledger(Segments(Path(folder), partial(section_header, application="hopline"), Budget(), prefix="ledger-"), Clock()).close()
+
+
+if __name__ == "__main__":
+    compile_all()
