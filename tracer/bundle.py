@@ -6,41 +6,60 @@ Reading only: nothing in the folder is ever changed. A file that cannot be read 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import sys
+import tempfile
 import tomllib
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import IO, BinaryIO, TypeVar
 
 import zstandard
 
+from probes.accounts import read_account
 from probes.capture import Capture, CaptureStatistics, read_capture
 from probes.capture.reader import merge_captures
-from probes.conntrack import read_ledger
+from probes.conntrack import read_ledger, read_netlink
 from probes.decode.link import ALL_INTERFACES
+from probes.drops import Drops, read_drops
 from probes.links import Link, read_links
+from probes.natpath import NatPath, read_natpath
 from probes.schema import LEDGER, OBSERVATIONS, ObservationPoint, Problem, Table
+from probes.sockets import Sockets, read_sockets
+from probes.threads import USES, read_uses
 from tracer.cluster import Timeline, read_cluster
 from tracer.rules import ProxyRules, read_rules
 
-CAPTURE, LEDGER_FILE, LINKS, RULES, CLUSTER, SETTINGS = "capture", "ledger", "links", "rules", "cluster", "settings"
+CAPTURE, LEDGER_FILE, NETLINK, LINKS, RULES, CLUSTER, SETTINGS = "capture", "ledger", "netlink", "links", "rules", "cluster", "settings"
+ACCOUNT = "account"
+SOCKETS_FILE, THREADS_FILE, DROPS_FILE, NATPATH_FILE = "sockets", "threads", "drops", "natpath"
 STANDARD_INPUT = Path("-")
 READERS = 2
 
 _PACKED = r"(\.gz|\.zst)?$"
 KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (  # the first that fits a file's name tells what it is
+    (NETLINK, re.compile(r".*\.conntrack[^.]*\.pcap(ng)?" + _PACKED)),
     (CAPTURE, re.compile(r".*\.(pcap|pcapng|cap|ntar)\d*" + _PACKED)),
     (LEDGER_FILE, re.compile(r".*\.conntrack[^.]*\.(txt|jsonl)" + _PACKED)),
+    (SOCKETS_FILE, re.compile(r".*\.sockets\.jsonl" + _PACKED)),
+    (THREADS_FILE, re.compile(r".*\.threads\.jsonl" + _PACKED)),
+    (DROPS_FILE, re.compile(r".*\.drops\.jsonl" + _PACKED)),
+    (NATPATH_FILE, re.compile(r".*\.natpath\.jsonl" + _PACKED)),
     (LINKS, re.compile(r".*\.links\.(txt|json)" + _PACKED)),
     (RULES, re.compile(r".*\.(iptables-save|ip6tables-save|nft-ruleset|ipvsadm-save|ipset-save)\.txt" + _PACKED)),
     (CLUSTER, re.compile(r"(cluster[^/]*\.(json|ya?ml)|watch[^/]*\.jsonl)" + _PACKED)),
+    (ACCOUNT, re.compile(r".*\.recording\.json$")),
     (SETTINGS, re.compile(r"bundle\.toml$")),
 )
 _INTERFACE_NAME = re.compile(r"(?!pcap|cap$|ntar)[A-Za-z]")  # `node-a.eth0.pcap`; not the number or time of a capture that rotates
 _CAPTURE_MAGICS = (b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1", b"\x0a\x0d\x0d\x0a")
+
+
+_Read = TypeVar("_Read")
 
 
 class BundleError(Exception):
@@ -59,7 +78,13 @@ class Bundle:
     rules: dict[str, ProxyRules]
     timeline: Timeline
     files: dict[str, list[Path]]
+    origins: list[Path]  # the capture file of each of `points`
+    kept: IO[bytes] | None = None  # what came from standard input, where it is to be read a second time
     problems: list[Problem] = field(default_factory=list)
+    sockets: dict[str, Sockets] = field(default_factory=dict)
+    uses: dict[str, Table] = field(default_factory=dict)
+    drops: dict[str, Drops] = field(default_factory=dict)
+    natpaths: dict[str, NatPath] = field(default_factory=dict)
 
 
 def kind_of(path: Path) -> str | None:
@@ -125,8 +150,10 @@ def _unpack(content: bytes) -> bytes:
 class _Reading:
     """Reads the files of a bundle and gathers what cannot be read."""
 
-    def __init__(self, files: dict[str, list[Path]], folders: frozenset[Path], progress: Callable[[str, int], None]) -> None:
-        self.files, self.folders, self.progress = files, folders, progress
+    def __init__(
+        self, files: dict[str, list[Path]], folders: frozenset[Path], progress: Callable[[str, int], None], kept: IO[bytes] | None
+    ) -> None:
+        self.files, self.folders, self.progress, self.kept = files, folders, progress, kept
         self.problems: list[Problem] = []
         self.nodes = self._settings()
 
@@ -141,13 +168,16 @@ class _Reading:
             names |= {str(file): str(node) for file, node in content.get("nodes", {}).items()}
         return names
 
+    def _unopened(self, path: Path, error: OSError) -> None:
+        self.problems.append(
+            Problem(str(path), f"cannot be read: {error.strerror}", "it was left out; check its permissions", None, "error")
+        )
+
     def content(self, path: Path) -> bytes | None:
         try:
             packed = path.read_bytes()
         except OSError as error:
-            self.problems.append(
-                Problem(str(path), f"cannot be read: {error.strerror}", "it was left out; check its permissions", None, "error")
-            )
+            self._unopened(path, error)
             return None
         content = _unpack(packed)
         if packed and not content:
@@ -160,11 +190,12 @@ class _Reading:
             if content is not None:
                 yield node_of(path, self.nodes, self.folders), path, content
 
-    def captures(self) -> list[Capture]:
-        """All captures, those with equal content once, in the order of node and file name."""
+    def captures(self) -> list[tuple[Path, Capture]]:
+        """All captures, those with equal content once, in the order of node and file name; each with its file."""
         paths = sorted(self._distinct(), key=lambda path: (node_of(path, self.nodes, self.folders), path.name, str(path)))
         with ThreadPoolExecutor(READERS) as readers:
-            return [capture for capture in readers.map(self._capture, paths) if capture is not None]
+            read = zip(paths, readers.map(self._capture, paths), strict=True)
+            return [(path, capture) for path, capture in read if capture is not None]
 
     def _distinct(self) -> Iterable[Path]:
         sizes: dict[int, list[Path]] = {}
@@ -186,14 +217,20 @@ class _Reading:
         node = node_of(path, self.nodes, self.folders)
         name = "standard input" if path == STANDARD_INPUT else path.name
         try:
-            stream = sys.stdin.buffer if path == STANDARD_INPUT else path.open("rb")
+            stream = self._standard_input() if path == STANDARD_INPUT else path.open("rb")
         except OSError as error:
-            self.problems.append(
-                Problem(str(path), f"cannot be read: {error.strerror}", "it was left out; check its permissions", None, "error")
-            )
+            self._unopened(path, error)
             return None
         with stream:
             return read_capture(stream, name, node, lambda position: self.progress(str(path), position))
+
+    def _standard_input(self) -> BinaryIO:
+        if self.kept is None:
+            return sys.stdin.buffer
+        while chunk := sys.stdin.buffer.read(1 << 20):
+            self.kept.write(chunk)
+        self.kept.seek(0)
+        return os.fdopen(os.dup(self.kept.fileno()), "rb")
 
     def ledgers(self) -> dict[str, Table]:
         tables: dict[str, list[Table]] = {}
@@ -201,7 +238,35 @@ class _Reading:
             table, problems = read_ledger(content, path.name)
             self.problems += problems
             tables.setdefault(node, []).append(table)
+        for path in self.files.get(NETLINK, []):  # may be large: never in memory as a whole
+            try:
+                with path.open("rb") as stream:
+                    table, problems = read_netlink(stream, path.name)
+            except OSError as error:
+                self._unopened(path, error)
+                continue
+            self.problems += problems
+            tables.setdefault(node_of(path, self.nodes, self.folders), []).append(table)
         return {node: LEDGER.concat(each) for node, each in tables.items()}
+
+    def joined(self, kind: str, read: Callable[[bytes, str], tuple[_Read, list[Problem]]]) -> dict[str, _Read]:
+        """What `read` makes of each node's files of JSON lines, one behind the other."""
+        contents: dict[str, bytes] = {}
+        for node, _, content in self.by_node(kind):
+            contents[node] = contents.get(node, b"") + content
+        found = {}
+        for node, content in contents.items():
+            found[node], problems = read(content, f"{node}.{kind}.jsonl")
+            self.problems += problems
+        return found
+
+    def uses(self) -> dict[str, Table]:
+        tables: dict[str, list[Table]] = {}
+        for node, path, content in self.by_node(THREADS_FILE):
+            table, problems = read_uses(content, path.name)
+            self.problems += problems
+            tables.setdefault(node, []).append(table)
+        return {node: USES.concat(each) for node, each in tables.items()}
 
     def rules(self) -> dict[str, ProxyRules]:
         dumps: dict[str, dict[str, str]] = {}
@@ -245,18 +310,22 @@ def read_bundle(
     use_ledger: bool = True,
     use_rules: bool = True,
     use_cluster: bool = True,
+    keep_input: bool = False,
     progress: Callable[[str, int], None] = lambda _file, _position: None,
 ) -> Bundle:
     """Read a bundle: folders, or files by themselves ("-" is a capture on standard input), and `cluster` metadata beside them.
 
-    The `use_…` switches leave evidence out. `progress` is called with a capture's path and the position in its decompressed bytes.
+    The `use_…` switches leave evidence out. `keep_input` keeps what comes from standard input (in a temporary file), for those who need
+    payloads afterwards. `progress` is called with a capture's path and the position in its decompressed bytes.
     BundleError where there is no capture at all.
     """
     files = find_files(paths)
     files.setdefault(CLUSTER, []).extend(cluster)
     folders = frozenset(path if path.is_dir() else path.parent for path in paths if path != STANDARD_INPUT)
-    reading = _Reading(files, folders, progress)
-    captures = reading.captures()
+    kept = tempfile.TemporaryFile(prefix="hopline-") if keep_input and STANDARD_INPUT in files[CAPTURE] else None  # noqa: SIM115 - the bundle's
+    reading = _Reading(files, folders, progress, kept)
+    found = reading.captures()
+    captures, origins = [capture for _, capture in found], [path for path, capture in found for _ in capture.points]
     links = {node: read_links(content) for node, _, content in reading.by_node(LINKS)}
     timeline, problems = read_cluster(files[CLUSTER]) if use_cluster else (Timeline(), [])
     for node, known in links.items():
@@ -265,12 +334,16 @@ def read_bundle(
                 timeline.add_node_address(node, address)
     ledgers = reading.ledgers() if use_ledger else {}
     rules = reading.rules() if use_rules else {}
+    sockets, uses = reading.joined(SOCKETS_FILE, read_sockets), reading.uses()
+    drops, natpaths = reading.joined(DROPS_FILE, read_drops), reading.joined(NATPATH_FILE, read_natpath)
     observations, points = merge_captures(captures)
     for capture in captures:
         reading.problems += capture.problems
+    for _, path, content in reading.by_node(ACCOUNT):
+        reading.problems += read_account(content, path.name)
     return Bundle(
         OBSERVATIONS.check(observations), _named(points, links), {capture.file: capture.statistics for capture in captures},
-        ledgers, links, rules, timeline, files, [*reading.problems, *problems],
+        ledgers, links, rules, timeline, files, origins, kept, [*reading.problems, *problems], sockets, uses, drops, natpaths,
     )  # fmt: skip
 
 

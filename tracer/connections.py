@@ -14,6 +14,7 @@ from tracer.chains import Chain, Ends, Translation, chain, half_translated_repli
 from tracer.ledger_lookup import LedgerLookup
 from tracer.passages import passages
 from tracer.schema import TRANSLATIONS
+from tracer.sockets import SocketLookup
 from tracer.tuples import mix
 from tracer.visits import Place, visits
 
@@ -89,8 +90,8 @@ def node_ranks(joined: Joined, observations: Table) -> dict[int, list[int]]:
 class Path:
     """What is known of one connection's way.
 
-    Its chain, the node that saw it first, the first tuple seen, the node whose own socket the client is (-1 where that is not so), and the
-    number of the visit that each (node, tuple) belongs to.
+    Its chain, the node that saw it first, the first tuple seen, the node whose own socket the client is (-1 where that is not so), the
+    number of the visit that each (node, tuple) belongs to, and the sockets of client and server (-1 unknown).
     """
 
     chain: Chain
@@ -98,9 +99,13 @@ class Path:
     first_seen: int
     origin_node: int
     visits: dict[Place, int]
+    client_socket: int = -1
+    server_socket: int = -1
 
 
-def paths(joined: Joined, tuples: Table, ranks: dict[int, list[int]], bits: Array, ledger: LedgerLookup) -> Iterator[Path]:
+def paths(
+    joined: Joined, tuples: Table, ranks: dict[int, list[int]], bits: Array, ledger: LedgerLookup, sockets: SocketLookup | None = None
+) -> Iterator[Path]:
     """The `Path` of each connection, in order."""
     sightings = joined.sightings
     ends: dict[int, Ends] = {}
@@ -120,6 +125,11 @@ def paths(joined: Joined, tuples: Table, ranks: dict[int, list[int]], bits: Arra
             known = translations_seen(passages(nodes, codes, identities, times, ahead), ends, int(bits[connection]))
         places = list(dict.fromkeys(zip(nodes, codes, strict=True)))
         known, origin, confirmed = ledger.translations(known, places, min(times), max(times))
+        client, server = -1, -1
+        if sockets is not None:
+            spans = _spans(nodes, codes, times)
+            client, server = sockets.client(spans), sockets.server(spans)
+            known = sockets.translations(known, client, spans) if client >= 0 else known
         ranked = ranks[connection]
         rank = {node: position for position, node in enumerate(ranked)}
         in_order = [code for _, code in sorted(places, key=lambda place: rank[place[0]])]
@@ -128,7 +138,16 @@ def paths(joined: Joined, tuples: Table, ranks: dict[int, list[int]], bits: Arra
         first = found.translations[0].before if found.translations and found.translations[0].before in distinct else in_order[0]
         numbers = visits(found, list(everywhere), ranked)
         first_node = min(everywhere, key=lambda place: (numbers[place], rank[place[0]]))[0]
-        yield Path(found, first_node, first, origin, numbers)
+        yield Path(found, first_node, first, origin, numbers, client, server)
+
+
+def _spans(nodes: list[int], codes: list[int], times: list[int]) -> dict[Place, tuple[int, int]]:
+    """When each tuple was first and last seen on each node."""
+    spans: dict[Place, tuple[int, int]] = {}
+    for node, code, time in zip(nodes, codes, times, strict=True):
+        first, last = spans.get((node, code), (time, time))
+        spans[node, code] = min(first, time), max(last, time)
+    return spans
 
 
 def positions(joined: Joined, found: list[Path]) -> Array:

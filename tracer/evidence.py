@@ -5,7 +5,7 @@ A connection keeps all its evidence as bits; its confidence is that of the stron
 
 from __future__ import annotations
 
-ISN, SEQ, TSVAL, PAYLOAD, IP_ID, CONNTRACK, TUPLE, VERIFICATION_TAG, MSS, PORT_RANGE, TTL = (1 << bit for bit in range(11))
+ISN, SEQ, TSVAL, PAYLOAD, IP_ID, CONNTRACK, TUPLE, VERIFICATION_TAG, MSS, PORT_RANGE, TTL, SOCKET, CONNECT = (1 << bit for bit in range(13))
 
 EVIDENCE: dict[int, tuple[str, float]] = {  # bit: (name in the output, confidence of a join that rests on it alone)
     ISN: ("isn", 0.99),  # 32 bits of initial sequence number, with timestamp or IP ID (RFC 9293, 3.4.1)
@@ -13,6 +13,8 @@ EVIDENCE: dict[int, tuple[str, float]] = {  # bit: (name in the output, confiden
     TSVAL: ("tsval", 0.99),  # RFC 7323 timestamps, beside seq
     VERIFICATION_TAG: ("vtag", 0.99),  # RFC 9260, 8.5
     CONNTRACK: ("conntrack", 0.98),  # the kernel's own record
+    CONNECT: ("connect", 0.98),  # the address that the application gave to connect(), and the one that its socket got
+    SOCKET: ("socket", 0.98),  # the socket's own ends, beside those of its first packet
     PAYLOAD: ("payload", 0.95),  # equal first bytes and length within a second on one node
     IP_ID: ("ip-id", 0.93),
     TUPLE: ("tuple", 0.97),  # the same addresses and ports at the same time

@@ -57,31 +57,56 @@ def same_datagram(joining: Joining) -> Pairs:
     """Sightings of one packet with weaker marks, on one node within NAT_NS: payload, length and IP ID agree.
 
     Beyond that they must share the source or the destination (DNAT keeps the one, SNAT the other) or be the only two flows of the node that
-    carried such a packet. Where two packets can be told apart by how they came, they are not one.
+    carried such a packet. Where two packets can be told apart by how they came, they are not one. Next to each other in time are also
+    packets of others where many are equal: the only two flows of an end that carried such a packet are looked at by themselves.
     """
     sightings, tuples = joining.sightings, joining.tuples
-    rows = np.flatnonzero((sightings["strong"] == 0) & (sightings["identity"] != 0))
-    rows = rows[np.lexsort((sightings["time_ns"][rows], sightings["node"][rows], sightings["identity"][rows]))]
+    weak = np.flatnonzero((sightings["strong"] == 0) & (sightings["identity"] != 0))
+    place = mix(sightings["identity"][weak], sightings["node"][weak])
+    lonely = _flows(place, sightings["flow"][weak]) <= 2
+    found = [_neighbours(joining, weak, place, lonely)]
+    for side in ENDS:
+        end = mix(place, *(tuples[name][sightings["tuple"][weak]] for name in side))
+        two = _flows(end, sightings["flow"][weak]) == 2
+        found.append(_neighbours(joining, weak[two], end[two], lonely[two]))
+    left, right = (np.concatenate(each) for each in zip(*found, strict=True))
+    return _pairs(joining, left, right)
+
+
+ENDS = (("src_hi", "src_lo", "sport"), ("dst_hi", "dst_lo", "dport"))
+
+
+def _flows(place: Array, flow: Array) -> Array:
+    """How many flows there are at the place of each row."""
+    _, inverse = np.unique(place, return_inverse=True)
+    _, carriers = np.unique(mix(place, flow), return_index=True)
+    return np.asarray(np.bincount(inverse[carriers])[inverse]) if len(place) else inverse
+
+
+def _neighbours(joining: Joining, rows: Array, place: Array, lonely: Array) -> tuple[Array, Array]:
+    """The `rows` that follow one another at one `place` and are one packet; `lonely`: no more than two flows of the node carried it."""
+    sightings, tuples = joining.sightings, joining.tuples
+    order = np.lexsort((sightings["time_ns"][rows], place))
+    rows, place, lonely = rows[order], place[order], lonely[order][:-1]
     left, right = rows[:-1], rows[1:]
-    near = (
-        (sightings["identity"][left] == sightings["identity"][right])
-        & (sightings["node"][left] == sightings["node"][right])
-        & (sightings["time_ns"][right] - sightings["time_ns"][left] < NAT_NS)
-        & ~_two_packets(joining, rows)
-    )
-    left, right = left[near], right[near]
+    numbered = sightings["numbered"][left] & sightings["numbered"][right] > 0
     one, other = sightings["tuple"][left], sightings["tuple"][right]
-    shares = _only_two_flows(joining, left)
-    for side in (("src_hi", "src_lo", "sport"), ("dst_hi", "dst_lo", "dport")):
-        shares |= np.logical_and.reduce([tuples[name][one] == tuples[name][other] for name in side])
-    return _pairs(joining, left[shares], right[shares])
+    same = {name: tuples[name][one] == tuples[name][other] for side in ENDS for name in side}
+    src, dst = (same[f"{side}_hi"] & same[f"{side}_lo"] for side in ("src", "dst"))
+    # Two sockets of one host that the same one answers are no translation; only an IP ID could say otherwise.
+    sockets = ~numbered & src & dst
+    src, dst = src & same["sport"], dst & same["dport"]
+    shares = (src & dst) | ((src | dst) & ~sockets) | lonely
+    near = (place[1:] == place[:-1]) & (sightings["time_ns"][right] - sightings["time_ns"][left] < NAT_NS)
+    keep = near & shares & ~(_two_packets(joining, rows, lonely) & ~numbered)
+    return left[keep], right[keep]
 
 
-def _two_packets(joining: Joining, rows: Array) -> Array:
+def _two_packets(joining: Joining, rows: Array, lonely: Array) -> Array:
     """Whether each of `rows` and the next, if alike, are two packets (bool, one fewer than `rows`), where no IP ID tells. IPv6 has none.
 
     Many clients may get equal answers. NAT changes a packet between two places: what first passes the same place the same way under two
-    tuples was not rewritten, and what comes into a node at two moments came twice. `rows` are sorted by identity, node and time.
+    tuples was not rewritten, and what comes into a node at two moments came twice. `rows` are in order of time at each place.
     """
     sightings = joining.sightings
     carried = mix(sightings["identity"][rows], sightings["node"][rows], sightings["tuple"][rows])
@@ -89,22 +114,10 @@ def _two_packets(joining: Joining, rows: Array) -> Array:
     entrance = rows[first[carrier]]
     one, other = entrance[:-1], entrance[1:]
     same_place = sightings["entrance"][one] == sightings["entrance"][other]
-    same_place &= (sightings["direction"][one] > 0) | ~_only_two_flows(joining, rows[:-1])  # in and out look alike to `-i eth0`
+    same_place &= (sightings["direction"][one] > 0) | ~lonely  # in and out look alike to `-i eth0`
     both_arrive = (sightings["direction"][one] == IN) & (sightings["direction"][other] == IN)
     came_twice = both_arrive & (np.abs(sightings["time_ns"][one] - sightings["time_ns"][other]) > BRIDGED_NS)
-    unnumbered = sightings["numbered"][rows[:-1]] & sightings["numbered"][rows[1:]] == 0
-    return np.asarray(unnumbered & (same_place | came_twice))
-
-
-def _only_two_flows(joining: Joining, rows: Array) -> Array:
-    """Whether the packet of each of `rows` was carried by no more than two flows of its node."""
-    sightings = joining.sightings
-    weak = np.flatnonzero((sightings["strong"] == 0) & (sightings["identity"] != 0))
-    place = mix(sightings["identity"][weak], sightings["node"][weak])
-    _, carriers = np.unique(mix(place, sightings["flow"][weak]), return_index=True)
-    places, counts = np.unique(place[carriers], return_counts=True)
-    wanted = mix(sightings["identity"][rows], sightings["node"][rows])
-    return np.asarray(counts[np.searchsorted(places, wanted)] <= 2)
+    return np.asarray(same_place | came_twice)
 
 
 def same_handshake(joining: Joining) -> Pairs:

@@ -12,6 +12,7 @@ from probes.decode.link import ALL_INTERFACES
 from probes.decode.numbers import IN, OUT, PROTOCOL_NAMES, SYN, TCP
 from probes.links import Link
 from probes.schema import Table
+from tracer import evidence
 from tracer.cluster import Owner, ServicePort, Timeline
 from tracer.origin import INITIAL_TTLS, FirstPacket, could_be_door, masqueraded
 from tracer.pipeline import Reconstruction
@@ -197,6 +198,10 @@ class Naming:
         """Take `original` back where the first tuple seen may be the far side of a translation that no observation point saw."""
         first_seen, client = self._columns["first_seen"][connection], named.client
         if named.original != first_seen:
+            return
+        socket = int(self.traced.client_socket[connection])
+        if socket >= 0 and self.traced.sockets.sure[socket] and int(self.traced.sockets.asked[socket]) == first_seen:
+            named.evidence |= evidence.SOCKET  # that is what its application asked for
             return
         hidden, bits = self._translated_before(connection, client, start_ns, protocol)
         named.evidence |= bits

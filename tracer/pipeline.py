@@ -9,6 +9,7 @@ import numpy as np
 
 from probes.decode.link import ALL_INTERFACES
 from probes.schema import Array, ObservationPoint, Table, size, take
+from probes.sockets import Sockets
 from tracer import evidence
 from tracer.components import Components
 from tracer.connections import Joined, Path, identity_evidence, node_ranks, paths, positions, translation_table
@@ -22,6 +23,7 @@ from tracer.losses import losses
 from tracer.schema import CONNECTIONS, ENTRIES, HOPS, LEGS, LOSSES, TRANSLATIONS
 from tracer.sides import client_side
 from tracer.sightings import joinable, sightings
+from tracer.sockets import SocketLookup, SocketTable, gather, socket_tuples
 from tracer.status import statuses, unreachable
 from tracer.tuples import FIELDS, code_tuples, reverse_codes
 
@@ -45,20 +47,32 @@ class Reconstruction:
     sighting_rows: Array  # observations joined, by connection
     sighting_connections: Array
     sighting_forward: Array
+    sighting_points: Array
+    sighting_tuples: Array
+    sighting_identities: Array  # equal for all sightings of one packet, 0 where it cannot be told (tracer.sightings)
+    sockets: SocketTable
+    client_socket: Array  # row of `sockets` per connection, -1 unknown
+    server_socket: Array
 
 
-def reconstruct(observations: Table, points: Sequence[ObservationPoint], ledgers: Mapping[str, Table]) -> Reconstruction:
-    """Join `observations` (whose `point` indexes `points`) and each node's LEDGER table into connections."""
-    nodes = tuple(sorted({point.node for point in points} | set(ledgers)))
+def reconstruct(
+    observations: Table, points: Sequence[ObservationPoint], ledgers: Mapping[str, Table], sockets: Mapping[str, Sockets] | None = None
+) -> Reconstruction:
+    """Join `observations` (whose `point` indexes `points`), each node's LEDGER table and its sockets into connections."""
+    sockets = sockets or {}
+    nodes = tuple(sorted({point.node for point in points} | set(ledgers) | set(sockets)))
     node_of_point = np.array([nodes.index(point.node) for point in points] or [0], "i4")
     rows, errors = joinable(observations), embedded(observations)
     ledger_nodes = sorted(ledgers)
     both = [ledger_tuples(ledgers[node]) for node in ledger_nodes]
     packets = [{name: observations[name][part] for name in FIELDS} for part in (rows, errors)]
-    tuples, codes = code_tuples([*packets, *(table for pair in both for table in pair)])
+    owned = gather(sockets, nodes)
+    tuples, (*codes, owned.own, owned.asked, owned.wire) = code_tuples(
+        [*packets, *(table for pair in both for table in pair), *socket_tuples(owned.table)]
+    )
     entry_table = entries([ledgers[node] for node in ledger_nodes], [nodes.index(node) for node in ledger_nodes], codes[2::2], codes[3::2])
     if not len(rows):
-        return _nothing(nodes, points, observations, tuples, entry_table)
+        return _nothing(nodes, points, observations, tuples, entry_table, owned)
 
     seen = sightings(observations, rows, tuples, codes[0], node_of_point, same_points(points))
     leg_table, leg = legs(seen, observations)
@@ -67,7 +81,8 @@ def reconstruct(observations: Table, points: Sequence[ObservationPoint], ledgers
     joined, leg = _oriented(joining, observations)
 
     bits, ranks = identity_evidence(joined, observations), node_ranks(joined, observations)
-    found = list(paths(joined, tuples, ranks, bits, LedgerLookup(entry_table)))
+    lookup = SocketLookup(owned, reverse_codes(tuples)) if size(owned.table) else None
+    found = list(paths(joined, tuples, ranks, bits, LedgerLookup(entry_table), lookup))
     first_node = np.array([path.first_node for path in found], "i4")
     about = attach(joined, observations, errors, codes[1], node_of_point)
     rejected = _rejections(observations, errors, about, len(found))
@@ -87,7 +102,9 @@ def reconstruct(observations: Table, points: Sequence[ObservationPoint], ledgers
         CONNECTIONS.check({column.name: connections[column.name] for column in CONNECTIONS.columns}),
         translation_table(found), hop_table, loss_table, icmp,
         {index: path.chain.problems for index, path in enumerate(found) if path.chain.problems},
-        joined.sightings["row"], joined.connection, joined.forward,
+        joined.sightings["row"], joined.connection, joined.forward, joined.sightings["point"], joined.sightings["tuple"],
+        joined.sightings["identity"], owned, np.array([path.client_socket for path in found], "i8"),
+        np.array([path.server_socket for path in found], "i8"),
     )  # fmt: skip
 
 
@@ -103,12 +120,13 @@ def same_points(points: Sequence[ObservationPoint]) -> Array:
 
 
 def _nothing(
-    nodes: tuple[str, ...], points: Sequence[ObservationPoint], observations: Table, tuples: Table, entry_table: Table
+    nodes: tuple[str, ...], points: Sequence[ObservationPoint], observations: Table, tuples: Table, entry_table: Table, owned: SocketTable
 ) -> Reconstruction:
     none = np.empty(0, "i8")
     return Reconstruction(
         nodes, tuple(points), observations, tuples, LEGS.empty(), ENTRIES.check(entry_table), CONNECTIONS.empty(), TRANSLATIONS.empty(),
-        HOPS.empty(), LOSSES.empty(), {}, {}, none, none, none.astype(bool),
+        HOPS.empty(), LOSSES.empty(), {}, {}, none, none, none.astype(bool), none, none, none.astype("u8"), owned, none,
+        none,
     )  # fmt: skip
 
 

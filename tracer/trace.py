@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tracer.bundle import Bundle
+from tracer.drops import drop_problems
+from tracer.flows import Flows
 from tracer.names import Named, Naming
+from tracer.natpath import Call, evaluations
 from tracer.pipeline import Reconstruction, reconstruct
 from tracer.policies import Policy, policies
+from tracer.socket_owners import own
 
 
 @dataclass(slots=True)
 class Trace:
     """A bundle, what was reconstructed from it, and the names.
 
-    `named[i]` belongs to row i of `tables.connections`; `policies` go by that row.
+    `named[i]` belongs to row i of `tables.connections`; `policies` go by that row, `evaluations` by rows of `tables.translations`.
     """
 
     bundle: Bundle
     tables: Reconstruction
     named: list[Named]
     policies: dict[int, list[Policy]]
+    evaluations: dict[int, list[Call]] = field(default_factory=dict)
 
 
 def trace(bundle: Bundle) -> Trace:
     """Reconstruct and name everything in `bundle`."""
-    tables = reconstruct(bundle.observations, bundle.points, bundle.ledgers)
+    tables = reconstruct(bundle.observations, bundle.points, bundle.ledgers, bundle.sockets)
     named = list(Naming(tables, bundle.timeline, bundle.links).all())
-    return Trace(bundle, tables, named, policies(tables, named))
+    own(tables, named, bundle.timeline)
+    found = Trace(bundle, tables, named, policies(tables, named))
+    if bundle.drops or bundle.natpaths:
+        flows = Flows(tables)
+        for connection, problems in drop_problems(flows, tables.nodes, bundle.drops).items():
+            named[connection].problems += problems
+        found.evaluations = evaluations(flows, tables, bundle.natpaths)
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,8 @@ from .lab import lab, missing
 from .recording import bundle, recording
 from .rules import install
 from .services import NODES
+from .shop_servers import absent, shop_servers
+from .shopping import Shop
 from .traffic import Attempt, servers
 
 Record = dict[str, Any]
@@ -101,6 +104,19 @@ def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     if reason:
         pytest.skip(reason)
     return record_lab(request.param, tmp_path_factory.mktemp(request.param), bridged=FLAVOURS[request.param])
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """A shop behind an ingress, open for all tests of a session."""
+    reason = missing() or absent()
+    if reason:
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("shop")
+    with lab("shop", bridge_nf=True) as built:
+        install(built, "iptables-nft")
+        with shop_servers(built, folder) as app:
+            yield Shop(built, app, folder)
 
 
 def key_of(case: Case, family: int) -> str:

@@ -1,10 +1,11 @@
-"""Captures and ledgers of both nodes, taken the way people take them, as bundles."""
+"""Captures and ledgers of both nodes, taken the way people take them, and what `hopline record` writes, as bundles."""
 
 from __future__ import annotations
 
 import json
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,8 +21,10 @@ CAPTURES: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "ifaces": ((".eth0", ("-i", "eth0")), (".cni0", ("-p", "-i", "cni0"))),
     "eth0": ((".eth0", ("-i", "eth0")),),
 }
-_WAIT_SECONDS = 10
+LIVE = "live"  # the bundle that `hopline record` writes
+_WAIT_SECONDS = 30
 SETTLE_SECONDS = 1.2  # the kernel hands packets to tcpdump a block at a time, and one that is not full after a second
+RECORD = (sys.executable, "-c", "from analysis.commands import main; main()", "record")
 _DROPPED = re.compile(r"(\d+) packets? dropped by kernel")
 
 
@@ -58,7 +61,7 @@ def bundle(root: Path, name: str) -> Path:
 
 
 @contextmanager
-def recording(lab: Lab, root: Path, names: tuple[str, ...] = tuple(CAPTURES)) -> Iterator[None]:
+def recording(lab: Lab, root: Path, names: tuple[str, ...] = (*CAPTURES, LIVE)) -> Iterator[None]:
     """Record bundles `names` in folders below `root` while the block runs."""
     with ExitStack() as tools:
         for name in names:
@@ -68,8 +71,11 @@ def recording(lab: Lab, root: Path, names: tuple[str, ...] = tuple(CAPTURES)) ->
         for node in NODES:
             listen = lab.command(node, "conntrack", "-E", "-b", "8388608", "-o", "timestamp,id")
             tools.callback(Tool(listen, logs / f"{node}.conntrack-events.txt").stop)
+            if LIVE in names:
+                command = lab.command(node, *RECORD, "-o", str(bundle(root, LIVE)), "--node", node)
+                tools.callback(Tool(command, logs / f"{node}.record.log", ready="recording ").stop)
             for name in names:
-                for part, options in CAPTURES[name]:
+                for part, options in CAPTURES.get(name, ()):
                     file = bundle(root, name) / f"{node}{part}.pcap"
                     command = lab.command(node, "tcpdump", "-B", "65536", "-U", "-n", *options, "-w", str(file))
                     tools.callback(Tool(command, logs / f"{name}-{file.name}.log", ready="listening on").stop)
@@ -86,7 +92,7 @@ def _share(logs: Path, root: Path, names: tuple[str, ...]) -> None:
     """Put ledgers, links and cluster metadata beside every bundle's captures."""
     for name in names:
         for node in NODES:
-            for what in ("conntrack-events", "conntrack-end", "links"):
+            for what in ("conntrack-events", "conntrack-end", "links") if name != LIVE else ():
                 file = f"{node}.{what}.txt"
                 (bundle(root, name) / file).write_bytes((logs / file).read_bytes())
         (bundle(root, name) / "cluster.json").write_text(json.dumps(cluster_objects()))

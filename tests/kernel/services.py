@@ -82,6 +82,7 @@ NODES = {node.name: node for node in (
 MACHINES: dict[str, Machine] = {"client": Machine("client", GATEWAY), **NODES}
 PODS = {pod.name: pod for pod in (
     Pod("front", "node-a", 10), Pod("web-a", "node-a", 11), Pod("web-b", "node-b", 12), Pod("lone", "node-b", 13),
+    Pod("edge", "node-a", 20), Pod("app", "node-b", 21), Pod("store", "node-a", 22),
 )}  # fmt: skip
 VANISHED = Pod("vanished", "node-b", 66)  # an endpoint whose pod died a moment ago: nothing has its address
 
@@ -98,6 +99,12 @@ SERVICES = (
     Service("closed", 15, 53, 9, ("lone",), "udp"),
     Service("ghost", 16, 80, 8080, ("vanished",)),
     Service("base", 0, 5432, 5432, ("lone",)),
+    Service("edge", 20, 80, 8080, ("edge",), node_port=30090, external_local=True),
+    Service("edge-tls", 21, 443, 8443, ("edge",), node_port=30443, external_local=True),
+    Service("edge-behind", 22, 80, 8081, ("edge",), node_port=30091, external_local=True),  # a balancer in front speaks PROXY to it
+    Service("app", 23, 80, 8080, ("app",)),
+    Service("store", 24, 3306, 3306, ("store",)),
+    Service("names", 25, 53, 53, ("store",), "udp"),
 )  # fmt: skip
 
 

@@ -16,7 +16,8 @@ from .traffic import Attempt, address_of, text
 Record = dict[str, Any]
 Pair = tuple[Attempt, Record]
 
-whole = pytest.mark.parametrize("points", ["any", "snap128"])
+whole = pytest.mark.parametrize("points", ["any", "snap128", "live"])
+whole_length = pytest.mark.parametrize("points", ["any", "live"])
 evidence = pytest.mark.parametrize("ledger", [pytest.param(True, id="ledger"), pytest.param(False, id="packets")])
 ways = pytest.mark.parametrize(
     ("case", "family"), [pytest.param(case, family, id=key_of(case, family)) for case in CASES for family in case.families]
@@ -63,10 +64,11 @@ def test_tuples(recorded: Recorded, points: str, ledger: bool, case: Case, famil
         assert record["status"] == case.status
 
 
+@whole_length
 @evidence
 @ways
-def test_every_attempt_is_one_record(recorded: Recorded, ledger: bool, case: Case, family: int) -> None:
-    numbers = recorded.matched("any", ledger=ledger).numbers
+def test_every_attempt_is_one_record(recorded: Recorded, points: str, ledger: bool, case: Case, family: int) -> None:
+    numbers = recorded.matched(points, ledger=ledger).numbers
     for attempt in recorded.attempts:
         if attempt.case == key_of(case, family) and not hidden(case, ledger=ledger):
             made, found = numbers[attempt.proto, *attempt.original]
@@ -80,10 +82,11 @@ def test_nothing_else_is_a_connection(recorded: Recorded, points: str, ledger: b
     assert [(record["protocol"], record["original"], record["translated"], record["problems"]) for record in extra] == []
 
 
+@whole_length
 @evidence
 @ways
-def test_translations(recorded: Recorded, ledger: bool, case: Case, family: int) -> None:
-    for attempt, record in of(recorded, "any", case, family, ledger=ledger):
+def test_translations(recorded: Recorded, points: str, ledger: bool, case: Case, family: int) -> None:
+    for attempt, record in of(recorded, points, case, family, ledger=ledger):
         steps = record["translations"]
         if hidden(case, ledger=ledger):
             assert steps == []
@@ -96,10 +99,11 @@ def test_translations(recorded: Recorded, ledger: bool, case: Case, family: int)
             assert steps[-1]["after"] == " > ".join(attempt.translated)
 
 
+@whole_length
 @evidence
 @ways
-def test_names(recorded: Recorded, ledger: bool, case: Case, family: int) -> None:
-    for attempt, record in of(recorded, "any", case, family, ledger=ledger):
+def test_names(recorded: Recorded, points: str, ledger: bool, case: Case, family: int) -> None:
+    for attempt, record in of(recorded, points, case, family, ledger=ledger):
         if attempt.server_place:
             assert owner(record["server"]) == truly(attempt.server_place)
         if hidden(case, ledger=ledger):
@@ -118,7 +122,7 @@ def test_names(recorded: Recorded, ledger: bool, case: Case, family: int) -> Non
 @ways
 def test_hops(recorded: Recorded, points: str, ledger: bool, case: Case, family: int) -> None:
     # of IPv6 in VXLAN over IPv4 behind SLL2, 128 bytes leave 10 behind the transport layer's ports: enough for an echo only
-    readable = points == "any" or family == 0 or case.proto == "icmp"
+    readable = points != "snap128" or family == 0 or case.proto == "icmp"
     for attempt, record in of(recorded, points, case, family, ledger=ledger):
         if attempt.server_place is None:
             continue
@@ -129,10 +133,11 @@ def test_hops(recorded: Recorded, points: str, ledger: bool, case: Case, family:
         assert all(one[1] <= other[1] for one, other in pairwise(times) if one[0] == other[0])
 
 
+@whole_length
 @ways
-def test_tunnels(recorded: Recorded, case: Case, family: int) -> None:
+def test_tunnels(recorded: Recorded, points: str, case: Case, family: int) -> None:
     underlay = {machine.name: machine.addresses[0] for machine in MACHINES.values()}
-    for attempt, record in of(recorded, "any", case, family, ledger=True):
+    for attempt, record in of(recorded, points, case, family, ledger=True):
         hops = [hop for hop in record["hops"] if hop["path"] == "request"]
         for one, other in pairwise(hops):
             if (one["interface"], other["interface"]) == ("flannel.1", "eth0"):
@@ -141,16 +146,17 @@ def test_tunnels(recorded: Recorded, case: Case, family: int) -> None:
         assert all(hop["tunnel"] is None for hop in hops if hop["interface"] != "eth0"), attempt
 
 
+@whole_length
 @evidence
 @pytest.mark.parametrize("name", [case.name for case in CASES if case.status == "refused" and case.name != "nothing listens"])
-def test_errors_belong_to_their_connection(recorded: Recorded, ledger: bool, name: str) -> None:
+def test_errors_belong_to_their_connection(recorded: Recorded, points: str, ledger: bool, name: str) -> None:
     """Every refusal but a RST is an ICMP error; each is attached, and none is left over."""
-    tables = recorded.traced("any", ledger=ledger)[0].tables
+    tables = recorded.traced(points, ledger=ledger)[0].tables
     assert -1 not in tables.icmp_errors
     records = {f"c{connection + 1}" for connection in tables.icmp_errors}
     for case in (case for case in CASES if case.name == name):
         for family in case.families:
-            assert all(record["id"] in records for _, record in of(recorded, "any", case, family, ledger=ledger))
+            assert all(record["id"] in records for _, record in of(recorded, points, case, family, ledger=ledger))
 
 
 def test_a_reused_client_port_is_a_connection_each_time(recorded: Recorded) -> None:

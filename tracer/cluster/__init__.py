@@ -6,7 +6,8 @@ May import `probes.schema` and `probes.addresses`; never the `kubernetes` client
 
 from tracer.cluster.owners import Owner
 from tracer.cluster.read import read_cluster
+from tracer.cluster.routes import Backend, Route
 from tracer.cluster.services import EndpointAddress, ServicePort
 from tracer.cluster.timeline import Timeline
 
-__all__ = ["EndpointAddress", "Owner", "ServicePort", "Timeline", "read_cluster"]
+__all__ = ["Backend", "EndpointAddress", "Owner", "Route", "ServicePort", "Timeline", "read_cluster"]

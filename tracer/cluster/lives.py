@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import bisect
 import enum
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from tracer.cluster.fields import Object, created_ns, latest_ns, resource_version, string
-from tracer.cluster.history import FOREVER_NS, NEVER_NS
+from tracer.cluster.history import FOREVER_NS, NEVER_NS, Claim, History
 
 # What names, Services and the later reports need. Anything else in a dump (Secrets, ConfigMaps) is dropped unread.
 KINDS = frozenset(
@@ -176,3 +177,9 @@ def _sooner(version: Version, sighting: Sighting, *, alone: bool) -> Version:
     if alone or version.exact or not event or sighting.time_ns is None:
         return version
     return replace(version, start_ns=max(version.start_ns, sighting.time_ns), exact=True)
+
+
+def changes(found: Iterable[Life]) -> History[int]:
+    """The moments at which any of these objects changed, each moment its own holder."""
+    moments = sorted({moment for life in found for start, end, _ in life.spans() for moment in (start, end)})
+    return History(Claim.certain(start, start, end) for start, end in itertools.pairwise([*moments, FOREVER_NS]))

@@ -37,19 +37,22 @@ ENDED = ("Succeeded", "Failed")
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who an address is: a pod, a node, or "external" (outside the cluster).
+    """Who an address is: a pod, a node, or "external" (outside the cluster); None where only the process is known.
 
     A node's `name` is None where several nodes have the address (loopback, docker0). `container` is the one that declares the port
-    asked for, None where none or several do.
+    asked for, None where none or several do; or the one whose socket it is, and `process` its command. A pod with `host_network` shares
+    its node's addresses.
     """
 
-    kind: str
+    kind: str | None
     name: str | None = None
     namespace: str | None = None
     node: str | None = None
     container: str | None = None
     container_port_name: str | None = None
     uid: str | None = None
+    host_network: bool = False
+    process: str | None = None
 
 
 EXTERNAL = Owner("external")
@@ -71,7 +74,8 @@ def pod(life: Life) -> Pod:
     """The pod of that life."""
     item = life.last
     node = next((name for v in reversed(life.versions) if (name := string(v.item, "spec", "nodeName"))), None)
-    found = Pod(Owner("pod", life.name, life.namespace, node, uid=string(item, "metadata", "uid")))
+    uid = string(item, "metadata", "uid")
+    found = Pod(Owner("pod", life.name, life.namespace, node, uid=uid, host_network=is_host_network(item)))
     for container in _containers(item):
         for entry in dicts(container, "ports"):
             key = ((string(entry, "protocol") or "TCP").lower(), number(entry, "containerPort") or 0)

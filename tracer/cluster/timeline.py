@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from probes.addresses import V4_MAPPED, Address
-from tracer.cluster import owners, services
+from tracer.cluster import dns, owners, proxies, services
+from tracer.cluster.containers import Containers
 from tracer.cluster.fields import Object, address, controller, dicts, strings
-from tracer.cluster.history import FOREVER_NS, NEVER_NS, Claim, Histories, History
-from tracer.cluster.lives import How, Life, Roll, Sighting, lives
+from tracer.cluster.history import FOREVER_NS, NEVER_NS, Claim, Histories
+from tracer.cluster.lives import How, Life, Roll, Sighting, changes, lives
 from tracer.cluster.owners import EXTERNAL, Owner
+from tracer.cluster.routes import Route, asked
+from tracer.cluster.routing import Routing
 from tracer.cluster.services import EndpointAddress, ServicePort
 
 MEMO_SIZE = 1 << 16
+PROXY_STATES = 64
 
 
 class Timeline:
@@ -32,6 +37,7 @@ class Timeline:
         pods, nodes, service_lives = (by_kind.get(kind, []) for kind in ("Pod", "Node", "Service"))
 
         self._pods = {life.key: owners.pod(life) for life in pods}
+        self._containers = Containers(pods)
         own = [life for life in pods if not owners.is_host_network(life.last)]
         self._pod_addresses = Histories(claim for life in own for claim in owners.pod_claims(life))
         self._host_ports = Histories((c for life in pods for c in owners.host_ports(life, self._pods[life.key])), exclusive=True)
@@ -51,7 +57,10 @@ class Timeline:
             self._add_slice(life)
         self._endpoints = functools.lru_cache(MEMO_SIZE)(self._find_endpoints)
         self._ports: dict[int, list[ServicePort]] = {}  # by id of the object
-        self._slice_changes = {key: _changes(found) for key, found in self._slices.items()}
+        self._routing = Routing(by_kind)
+        self._proxy_changes = changes(life for kind in proxies.KINDS for life in by_kind.get(kind, []))
+        self._proxies = functools.lru_cache(PROXY_STATES)(self._find_proxies)
+        self._slice_changes = {key: changes(found) for key, found in self._slices.items()}
 
     @classmethod
     def of(cls, objects: Iterable[Object]) -> Timeline:
@@ -97,6 +106,11 @@ class Timeline:
         if any(address in histories for histories in known) or self._in_pod_network(address):
             return None
         return EXTERNAL if "Pod" in self._by_kind and "Node" in self._by_kind else None
+
+    def pod_of_cgroup(self, path: str) -> Owner | None:
+        """The pod whose cgroup that is, with the container where it is one's; None for all other cgroups."""
+        found = self._containers.find(path)
+        return None if found is None else replace(self._pods[found[0]].owner, container=found[1])
 
     def _node_of(self, address: Address, time_ns: int) -> str | None:
         node = self._node_addresses.at(address, time_ns)
@@ -154,8 +168,7 @@ class Timeline:
         """The Service ports that have `address:port` as an endpoint then; `via` is Headless or ClusterIP."""
         found = []
         for namespace, name in self._backed.get(address, ()):
-            life = self._named.at(("Service", namespace, name), time_ns)
-            item = None if life is None else life.at(time_ns)
+            item = self._object("Service", time_ns, namespace, name)
             for service_port in self._ports_of(item) if item is not None else ():
                 if service_port.protocol != protocol:
                     continue
@@ -169,6 +182,56 @@ class Timeline:
         if id(item) not in self._ports:
             self._ports[id(item)] = services.service_ports(item)
         return self._ports[id(item)]
+
+    def route(  # noqa: PLR0913 - a request, and what narrows the choice
+        self,
+        host: str | None,
+        path: str,
+        time_ns: int,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] = MappingProxyType({}),
+        tls: bool = False,
+        namespace_hint: str | None = None,
+        ingress_class: str | None = None,
+        controller: str | None = None,
+    ) -> Route | None:
+        """The Ingress or Gateway API rule that a request at an L7 proxy matched then; None where none is known, or several proxies differ.
+
+        `host` and `path` are as sent: with port and query string if there were any. No `headers` means that they are not known.
+        `tls`: the client spoke TLS to the proxy. See `Routing.route` for what narrows the choice.
+        """
+        request = asked(host, path, method, headers, tls=tls)
+        if request is None:
+            return None
+        find = functools.partial(self._object, "Service", time_ns)
+        narrow = {"namespace": namespace_hint, "ingress_class": ingress_class, "controller": controller}
+        return self._routing.route(request, time_ns, find, **narrow)
+
+    def _object(self, kind: str, time_ns: int, namespace: str, name: str) -> Object | None:
+        life = self._named.at((kind, namespace, name), time_ns)
+        return None if life is None else life.at(time_ns)
+
+    def ingress_controllers(self, time_ns: int) -> Mapping[tuple[str, str], str]:
+        """{(namespace, pod): evidence} of the pods that were L7 proxies then, as far as metadata tells: `labels` or `status`."""
+        moment = self._proxy_changes.at(time_ns)
+        return self._proxies(NEVER_NS if moment is None else moment)
+
+    def _find_proxies(self, time_ns: int) -> Mapping[tuple[str, str], str]:
+        return MappingProxyType(proxies.controllers(functools.partial(self.objects, time_ns=time_ns)))
+
+    def external_names(self, time_ns: int) -> dict[str, tuple[str, str]]:
+        """{DNS name: (namespace, name)} of ExternalName Services by what they point at; a target that several have is left out."""
+        return dns.external_names(self.objects("Service", time_ns))
+
+    def service_of_dns_name(self, qname: str, time_ns: int, zone: str = "cluster.local") -> tuple[str, str] | None:
+        """(namespace, name) of the Service that a full name of the cluster's zone meant then; None for all other names."""
+        found = dns.service_labels(qname, zone)
+        if found is None or self._object("Service", time_ns, *found[:2]) is None:
+            return None
+        namespace, name, before = found
+        slices = (item for life in self._slices.get((namespace, name), ()) if (item := life.at(time_ns)) is not None)
+        return (namespace, name) if dns.has_name(before, slices) else None
 
     def objects(self, kind: str, time_ns: int | None = None) -> list[Object]:
         """Raw objects of `kind` alive at that time; without a time, the last state of those not known to be gone."""
@@ -216,10 +279,3 @@ def _name_claims(found: Iterable[Life]) -> Iterable[tuple[tuple[str, str, str], 
     for life in found:
         for start, end, _ in life.spans():
             yield (life.kind, life.namespace or "", life.name), Claim.certain(life, start, end)
-
-
-def _changes(found: list[Life]) -> History[int]:
-    """The moments at which any of these EndpointSlices changed, each moment its own holder."""
-    moments = sorted({moment for life in found for start, end, _ in life.spans() for moment in (start, end)})
-    ends = [*moments[1:], FOREVER_NS]
-    return History(Claim.certain(start, start, end) for start, end in zip(moments, ends, strict=True))

@@ -2,7 +2,8 @@
 
 The only door to the `kubernetes` client, which is imported by `api.connect` when a connection is wanted and not before (it is slow).
 Every request is a GET of a kind in `resources.RESOURCES`; Secrets and ConfigMaps are none of them. What comes out are files that
-`tracer.cluster.read_cluster` reads. May import `probes.schema`; nothing else of hopline.
+`tracer.cluster.read_cluster` reads. Only `collecting` asks for more: commands in agents' containers and, where told to, agents themselves.
+May import `probes.schema`; nothing else of hopline.
 """
 
 from tracer.live.api import Api, connect

@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from tracer.live.errors import BusyError, ClusterError, DeniedError, GoneError, LoginError, NotServedError, UnreachableError
+from tracer.live.errors import BusyError, ClusterError, ConflictError, DeniedError, GoneError, LoginError, NotServedError, UnreachableError
+from tracer.live.executing import PROTOCOLS, Dial, Execution, dialling
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0  # an API server ends requests after 60 s itself (--request-timeout)
@@ -23,16 +26,17 @@ _REMEDIES = {
     401: "log in again: the credentials are missing, wrong or expired",
     403: "ask for `get`, `list` and `watch` on it cluster-wide, or name a namespace with --namespace",
     404: "the server does not have this kind; it is left out",
+    409: "wait until it is gone, or use it as it is",
     410: "the list is made anew",
 }
 
 
 class Api:
-    """One API server. Answers GET requests and nothing else."""
+    """One API server. `get` and `lines` read; `execute` runs a command in a container, and `change` alone changes objects."""
 
-    def __init__(self, host: str, pool: Any, authorisation: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(self, host: str, pool: Any, authorisation: Callable[[], Mapping[str, str]], dial: Dial) -> None:
         """`pool` is a urllib3 pool manager (TLS and proxy are its business); `authorisation` gives headers, asked for each request."""
-        self._host, self._pool, self._authorisation = host.rstrip("/"), pool, authorisation
+        self._host, self._pool, self._authorisation, self._dial = host.rstrip("/"), pool, authorisation, dial
         self._open: set[Any] = set()
         self._lock = threading.Lock()
         self._closed = False
@@ -44,9 +48,36 @@ class Api:
 
     def get(self, path: str, query: Mapping[str, str]) -> dict[str, Any]:
         """The JSON object at `path`. Raises a `ClusterError`."""
+        return self._answer(path, self._request(path, query, READ_SECONDS))
+
+    def change(self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, Any], content_type: str) -> dict[str, Any]:
+        """Create, change or delete (`method`) the object at `path`; the JSON object that the server answers. Raises a `ClusterError`."""
+        headers = {"Content-Type": content_type}
+        return self._answer(path, self._request(path, query, READ_SECONDS, method, json.dumps(body).encode(), headers))
+
+    def execute(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> Execution:
+        """Run `command` in a container. Raises a `ClusterError` where it cannot be begun."""
+        import websocket  # noqa: PLC0415 - the kubernetes client's own
+
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/exec"
+        query = [("container", container), ("stdout", "true"), ("stderr", "true"), *(("command", word) for word in command)]
+        place = f"{pod}: {' '.join(command[:3])}"
+        headers = {"User-Agent": "hopline", **self._authorisation(), "Sec-WebSocket-Protocol": PROTOCOLS}
+        try:
+            socket = self._dial(f"ws{self._host.removeprefix('http')}{path}?{urllib.parse.urlencode(query)}", headers)
+        except websocket.WebSocketBadStatusException as error:
+            body = error.resp_body if isinstance(error.resp_body, bytes) else b""
+            refused = failure(error.status_code, place, body)
+            if isinstance(refused, DeniedError) and error.status_code == 403:
+                raise DeniedError(refused.what, f"ask for `get` and `create` on pods/exec in the namespace {namespace}") from error
+            raise refused from error
+        except (websocket.WebSocketException, OSError) as error:
+            raise UnreachableError(f"{place}: {self._host} cannot be reached: {error}", _UNREACHABLE) from error
+        return Execution(socket, place)
+
+    def _answer(self, path: str, response: Any) -> dict[str, Any]:
         import urllib3.exceptions  # noqa: PLC0415 - the kubernetes client's own, as slow to import
 
-        response = self._request(path, query, READ_SECONDS)
         try:
             answer = json.loads(response.read(decode_content=True))
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
@@ -87,22 +118,34 @@ class Api:
             # urllib3 2.3 and later can end a read that another thread waits in; else it ends with the read timeout.
             getattr(response, "shutdown", response.close)()
 
-    def _request(self, path: str, query: Mapping[str, str], read_seconds: float) -> Any:
+    def _request(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        read_seconds: float,
+        method: str = "GET",
+        body: bytes | None = None,
+        more_headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> Any:
         import urllib3  # noqa: PLC0415
 
-        headers = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "hopline", **self._authorisation()}
-        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds)
-        url = self._host + path
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            "User-Agent": "hopline",
+            **self._authorisation(),
+            **more_headers,
+        }
+        options = {"timeout": urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds), "body": body, "headers": headers}
+        url = f"{self._host}{path}?{urllib.parse.urlencode(query)}" if query else self._host + path
         try:
-            response = self._pool.request(
-                "GET", url, fields=dict(query), headers=headers, timeout=timeout, retries=False, redirect=False, preload_content=False
-            )
+            response = self._pool.request(method, url, **options, retries=False, redirect=False, preload_content=False)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise UnreachableError(f"{self._host} cannot be reached: {error}", _UNREACHABLE) from error
         with self._lock:
             self._open.add(response)
             closed = self._closed
-        if closed or response.status != 200:
+        if closed or response.status not in (200, 201, 202):
             try:
                 body = b"" if closed else response.read(decode_content=True)
             except (urllib3.exceptions.HTTPError, OSError):
@@ -133,7 +176,7 @@ def failure(status: int, place: str, body: bytes = b"", retry_after: str | None 
     except (ValueError, AttributeError):
         message = None
     what = f"{place}: {status}{f' {message}' if isinstance(message, str) else ''}"
-    kinds: dict[int, type[ClusterError]] = {401: LoginError, 403: DeniedError, 404: NotServedError, 410: GoneError}
+    kinds: dict[int, type[ClusterError]] = {401: LoginError, 403: DeniedError, 404: NotServedError, 409: ConflictError, 410: GoneError}
     if status in kinds:
         return kinds[status](what, _REMEDIES[status])
     if status == 429 or status >= 500:
@@ -168,6 +211,7 @@ def connect(kubeconfig: Path | None = None, context: str | None = None) -> Api:
     """
     import yaml  # noqa: PLC0415 - only for the error that the client lets through
     from kubernetes import client, config  # noqa: PLC0415 - takes a second
+    from kubernetes.stream import ws_client  # noqa: PLC0415
 
     configuration = client.Configuration()
     from_file: Any = config.load_kube_config  # untyped
@@ -190,4 +234,4 @@ def connect(kubeconfig: Path | None = None, context: str | None = None) -> Api:
         settings: dict[str, Any] = dict(configuration.auth_settings())
         return {str(s["key"]): str(s["value"]) for s in settings.values() if s.get("in") == "header" and s.get("value")}
 
-    return Api(str(configuration.host), pool, authorisation)
+    return Api(str(configuration.host), pool, authorisation, dialling(configuration, ws_client.websocket_proxycare))

@@ -41,3 +41,7 @@ class NotServedError(ClusterError):
 
 class GoneError(ClusterError):
     """The resourceVersion or continue token is too old (410): list anew (Kubernetes API concepts, "410 Gone responses")."""
+
+
+class ConflictError(ClusterError):
+    """There is an object of this name already (409)."""

@@ -29,7 +29,11 @@ RESOURCES = (
     Resource("Deployment", "apps/v1", "deployments"),
     Resource("ReplicaSet", "apps/v1", "replicasets"),
     Resource("Ingress", "networking.k8s.io/v1", "ingresses"),
+    Resource("IngressClass", "networking.k8s.io/v1", "ingressclasses", namespaced=False),
+    Resource("GatewayClass", "gateway.networking.k8s.io/v1", "gatewayclasses", namespaced=False, optional=True),
+    Resource("Gateway", "gateway.networking.k8s.io/v1", "gateways", optional=True),
     Resource("HTTPRoute", "gateway.networking.k8s.io/v1", "httproutes", optional=True),
+    Resource("GRPCRoute", "gateway.networking.k8s.io/v1", "grpcroutes", optional=True),
     # Last, so that a snapshot's pods are as fresh as its time says: addresses change hands with them.
     Resource("Pod", "v1", "pods"),
 )

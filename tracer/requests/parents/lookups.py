@@ -1,0 +1,43 @@
+"""Which DNS lookup a connection came of: the name was resolved to the address that was then connected to."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from probes.schema import Array
+from tracer.requests.parents.candidates import candidates
+from tracer.requests.parents.comparisons import delays
+from tracer.requests.parents.facts import Facts
+from tracer.requests.parents.linkage import scores, weights
+from tracer.requests.parents.matching import marginals
+from tracer.requests.parents.ways import shares
+
+LATEST_NS = 5_000_000_000  # after its answer, an address is taken from a cache
+ROUNDS = 4
+LONE, IDLE = 0.05, 0.3  # shares of connections that came of no lookup, and of lookups that led to none
+
+
+def lookups(facts: Facts) -> tuple[Array, Array, Array]:
+    """`(call, lookup, probability)`: rows of requests that opened a connection, and of the DNS queries that told them where to."""
+    asked = np.array([row for row, kind in enumerate(facts.kind) if kind == "dns" and facts.answer[row] >= 0], "i8")
+    unread = np.array([each is None for each in facts.exchanges], bool)  # its first packet is all that there is of it
+    fresh = np.flatnonzero(((facts.begin < facts.start) | unread) & (facts.caller >= 0))
+    if not len(asked) or not len(fresh):
+        none = np.zeros(0, "i8")
+        return none, none, np.zeros(0)
+    answered = facts.end[asked]
+    call, lookup = candidates(facts.begin[fresh], facts.caller[fresh], answered, answered + LATEST_NS, facts.caller[asked])
+    resolved = [set(each.answers.get("addresses", "").split()) if (each := facts.exchanges[row]) else set() for row in asked.tolist()]
+    fits = np.array([facts.target[fresh[c]] in resolved[d] for c, d in zip(call.tolist(), lookup.tolist(), strict=True)], bool)
+    call, lookup = call[fits], lookup[fits]
+    elapsed = facts.begin[fresh[call]] - answered[lookup]
+    compared = [delays("lookup", elapsed, np.ones(len(call), bool), 8)]
+    count = np.bincount(call, minlength=len(fresh))
+    probability = 1.0 / np.maximum(count, 1)[call]
+    alone, idle, exclusive = np.full(len(fresh), np.log(LONE)), np.full(len(asked), IDLE), np.ones(len(fresh), bool)
+    score = np.zeros(len(call))
+    for _ in range(ROUNDS):
+        score = scores(weights(compared, probability), len(call)) - np.log(np.maximum(count, 1))[call]
+        probability = marginals(call, lookup, score, alone, idle, exclusive)
+    probability = shares(call, lookup, score, alone, np.log(idle), exclusive, probability)
+    return fresh[call], asked[lookup], probability

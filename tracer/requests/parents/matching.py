@@ -1,0 +1,71 @@
+"""Who belongs to whom, all at once: the probability of every possible pair of a call and the request it served.
+
+Each call has one parent or none; where calls of a kind are exclusive, each request has at most one of them. The probability of a pair is
+its share in all ways to match that keep to this, weighted by the evidence: marginals by sum-product message passing, whose fixed point is
+the Bethe approximation of the permanent (Vontobel, IEEE Trans. Inf. Theory 59(3), 2013; exact where candidates form no cycles).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from probes.jit import kernel
+from probes.schema import Array
+
+MOST_ROUNDS, DAMPING, SETTLED = 300, 0.5, 1e-6
+_SMALLEST = 1e-300
+
+
+@kernel
+def _messages(
+    call: Array, parent: Array, weight: Array, alone: Array, idle: Array, exclusive: Array, upward: Array, downward: Array
+) -> int:
+    """Pass messages along all pairs until they settle; returns the rounds that took.
+
+    `upward[e]` is what a call says of pair e to the parent, `downward[e]` what the parent says to the call, both as odds. `alone` is each
+    call's weight of having no parent, `idle` each parent's of having no such call.
+    """
+    rounds = 0
+    for round_ in range(MOST_ROUNDS):
+        rounds = round_ + 1
+        moved = 0.0
+        at_call, at_parent = np.zeros(len(alone)), np.zeros(len(idle))
+        for e in range(len(call)):
+            at_call[call[e]] += weight[e] * downward[e]
+        for e in range(len(call)):
+            rest = max(alone[call[e]] + at_call[call[e]] - weight[e] * downward[e], _SMALLEST)
+            said = 1.0 / rest
+            moved = max(moved, abs(said - upward[e]) / max(said, upward[e]))
+            upward[e] = DAMPING * upward[e] + (1 - DAMPING) * said
+        for e in range(len(call)):
+            if exclusive[call[e]]:
+                at_parent[parent[e]] += weight[e] * upward[e]
+        for e in range(len(call)):
+            if exclusive[call[e]]:
+                rest = max(idle[parent[e]] + at_parent[parent[e]] - weight[e] * upward[e], _SMALLEST)
+                said = 1.0 / rest
+                moved = max(moved, abs(said - downward[e]) / max(said, downward[e]))
+                downward[e] = DAMPING * downward[e] + (1 - DAMPING) * said
+            else:
+                downward[e] = 1.0
+        if moved < SETTLED:
+            break
+    return rounds
+
+
+def marginals(call: Array, parent: Array, score: Array, alone: Array, idle: Array, exclusive: Array) -> Array:
+    """The probability (float64) of each pair (`call[e]`, `parent[e]`, int64 from 0) whose evidence is `score[e]` (log weight).
+
+    `alone` is the log weight of each call having no parent, `idle` the weight of each parent having no call that is `exclusive` (bool per
+    call: no other exclusive call may have its parent).
+    """
+    if not len(call):
+        return np.zeros(0)
+    top = alone.copy()
+    np.maximum.at(top, call, score)
+    weight, none = np.exp(np.clip(score - top[call], -300, 0)), np.exp(np.clip(alone - top, -300, 0))
+    upward, downward = np.ones(len(call)), np.ones(len(call))
+    _messages(call, parent, weight, none, idle.astype("f8"), exclusive, upward, downward)
+    odds = weight * downward
+    total = none + np.bincount(call, weights=odds, minlength=len(none))
+    return np.asarray(odds / np.maximum(total[call], _SMALLEST))

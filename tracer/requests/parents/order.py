@@ -1,0 +1,90 @@
+"""What an event loop gives away: its workers, and that each of them answers in the order in which it was answered.
+
+A worker of nginx, Envoy or HAProxy takes the events of its sockets in the order in which they became ready (epoll's ready list is a queue)
+and sends at once what each of them leads to. So among the connections of one worker, upstream responses leave downstream in the order of
+their arrival; two workers overtake one another. Which connections share a worker is not on the wire, but they exchange with each other
+only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from probes.jit import kernel
+from probes.schema import Array
+
+MOST_WORKERS = 16
+SAME_BLOCK = 0.8  # singular values of a connected block are 1, of its inner structure less
+MOST_UPSTREAM = 1500  # connections on one side of the matrix that is decomposed
+LEVELS = 6  # of overtaking: 0, 1, 2, 3-4, 5-8, more
+
+
+def workers(downstream: Array, upstream: Array, probability: Array) -> int:
+    """How many workers exchange among themselves only: blocks in `probability` by downstream and upstream connection (from 0)."""
+    matrix = _exchanged(downstream, upstream, probability)
+    if min(matrix.shape) < 2 or min(matrix.shape) > MOST_UPSTREAM:
+        return 1
+    values = np.linalg.svd(_normalised(matrix), compute_uv=False)
+    return int(np.clip(np.count_nonzero(values > SAME_BLOCK), 1, MOST_WORKERS))
+
+
+def _exchanged(downstream: Array, upstream: Array, probability: Array) -> Array:
+    matrix = np.zeros((int(downstream.max(initial=-1)) + 1, int(upstream.max(initial=-1)) + 1))
+    np.add.at(matrix, (downstream, upstream), probability)
+    return matrix
+
+
+def _normalised(matrix: Array) -> Array:
+    rows, columns = (np.sqrt(np.maximum(matrix.sum(axis=axis), 1e-12)) for axis in (1, 0))
+    return np.asarray(matrix / rows[:, None] / columns[None, :])
+
+
+def memberships(downstream: Array, upstream: Array, probability: Array, count: int) -> Array:
+    """Which of `count` workers each upstream connection belongs to (int64), from what it exchanged with whom."""
+    matrix = _normalised(_exchanged(downstream, upstream, probability))
+    _, _, right = np.linalg.svd(matrix, full_matrices=False)
+    place = right[:count].T
+    place = place / np.maximum(np.linalg.norm(place, axis=1, keepdims=True), 1e-12)
+    centres = [int(np.argmax(np.linalg.norm(right[:count].T, axis=1)))]
+    while len(centres) < count:  # the next centre is the connection least like those there are
+        centres.append(int(np.argmin(np.max(place @ place[centres].T, axis=1))))
+    middle = place[centres]
+    for _ in range(20):
+        member = np.argmax(place @ middle.T, axis=1)
+        middle = np.array([place[member == each].sum(axis=0) if (member == each).any() else middle[each] for each in range(count)])
+        middle = middle / np.maximum(np.linalg.norm(middle, axis=1, keepdims=True), 1e-12)
+    return np.asarray(member)
+
+
+@kernel
+def overtakings(came: Array, went: Array, group: Array, chosen_came: Array, chosen_went: Array, chosen_group: Array, own: Array) -> Array:
+    """For each pair that would come at `came` and go at `went`: how many of the chosen pairs of its group it would overtake, or be by.
+
+    Chosen pairs are sorted by group and by `chosen_came`. `own` is the chosen pair of the same call, which does not count.
+    """
+    found = np.zeros(len(came), np.int64)
+    for index in range(len(came)):
+        low, high = 0, len(chosen_came)
+        while low < high:
+            middle = (low + high) // 2
+            if chosen_group[middle] < group[index] or (chosen_group[middle] == group[index] and chosen_came[middle] < came[index]):
+                low = middle + 1
+            else:
+                high = middle
+        here = low - 1
+        steps = 0
+        while here >= 0 and chosen_group[here] == group[index] and steps < 512:
+            if here != own[index] and chosen_went[here] > went[index]:
+                found[index] += 1
+            here, steps = here - 1, steps + 1
+        here = low
+        while here < len(chosen_came) and chosen_group[here] == group[index] and chosen_came[here] < went[index]:
+            if here != own[index] and chosen_went[here] < went[index]:
+                found[index] += 1
+            here += 1
+    return found
+
+
+def levels(overtaken: Array) -> Array:
+    """Counts of overtakings as levels of a comparison (int64)."""
+    return np.searchsorted(np.array([1, 2, 3, 5, 9]), overtaken, side="right")

@@ -1,0 +1,193 @@
+"""How sure a match is: how often each pair holds in matchings drawn by their probability.
+
+Message passing (`matching`) finds the best matching fast, but where two calls could as well be exchanged it counts its own echo and is too
+sure (its graph has cycles). So the last word is a count: a Metropolis walk (J. Chem. Phys. 21, 1953) over whole matchings, whose steps move
+a call to another candidate and exchange it with the call that holds it, or push on from call to call until one finds its place: a ring of
+calls turns only all at once. The walk's dice are seeded: the same evidence, the same answer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from probes.jit import inlined, kernel, wide
+from probes.schema import Array
+
+STEPS = 12_000_000  # at most, of all calls together
+MOST_SWEEPS, LEAST_SWEEPS = 20_000, 500
+BURN_IN = 0.1
+_SEED = 0x9E3779B97F4A7C15
+NONE = -1
+MOST_PUSHED = 6  # calls in a row
+ONE_IN = 4  # steps pushes on
+
+
+@inlined
+def _next(state: Array) -> int:
+    """The next of xorshift64's numbers (Marsaglia, J. Stat. Softw. 8(14), 2003), as a non-negative int64."""
+    x = state[0]
+    x ^= x << np.uint64(13)
+    x ^= x >> np.uint64(7)
+    x ^= x << np.uint64(17)
+    state[0] = x
+    return wide(x >> np.uint64(1))
+
+
+@inlined
+def _chance(state: Array) -> float:
+    """A number between 0 and 1, neither of them."""
+    return (_next(state) % 1_000_000_007 + 1) / 1_000_000_008
+
+
+@inlined
+def _pair(first: Array, slot: Array, call: int, wanted: int) -> int:
+    """The pair of `call` with slot `wanted`; NONE where it has no such candidate."""
+    for pair in range(first[call], first[call + 1]):
+        if slot[pair] == wanted:
+            return pair
+    return NONE
+
+
+@inlined
+def _pushing(  # noqa: PLR0913, PLR0917 - columns
+    first: Array, slot: Array, score: Array, alone: Array, idle: Array, held: Array, owner: Array, state: Array, moved: Array, to: Array
+) -> tuple[int, float]:
+    """Have the call `moved[0]` take any of its candidates, who held that take any of its own, and so on until one is free.
+
+    Returns how many calls would move (0: no such step), each `to` a pair or NONE, and by how much that changes the log weight. The way
+    back is found with the same probability: by the last one's old place, or round the ring again.
+    """
+    now = held[moved[0]]
+    left = NONE if now == NONE else slot[now]
+    change, pushed = 0.0, 0
+    while True:
+        call = moved[pushed]
+        options = first[call + 1] - first[call]
+        pick = _next(state) % (options + 1)
+        target = NONE if pick == options else first[call] + pick
+        if target == held[call]:
+            return 0, 0.0
+        to[pushed] = target
+        change += (alone[call] if target == NONE else score[target]) - (alone[call] if held[call] == NONE else score[held[call]])
+        pushed += 1
+        if target != NONE and pushed > 1 and slot[target] == left:
+            return pushed, change  # a ring
+        other = NONE if target == NONE else owner[slot[target]]
+        if other == NONE:
+            return pushed, change - (0.0 if target == NONE else idle[slot[target]]) + (0.0 if left == NONE else idle[left])
+        if pushed == MOST_PUSHED:
+            return 0, 0.0
+        for before in range(pushed):
+            if moved[before] == other:
+                return 0, 0.0
+        moved[pushed] = other
+
+
+@inlined
+def _push(  # noqa: PLR0913, PLR0917 - columns
+    first: Array, slot: Array, score: Array, alone: Array, idle: Array, held: Array, owner: Array, state: Array, moved: Array, to: Array
+) -> None:
+    """Take such a step from `moved[0]` on, or do not."""
+    pushed, change = _pushing(first, slot, score, alone, idle, held, owner, state, moved, to)
+    if pushed == 0 or (change < 0 and np.log(_chance(state)) > change):
+        return
+    for place in range(pushed):
+        if held[moved[place]] != NONE:
+            owner[slot[held[moved[place]]]] = NONE
+    for place in range(pushed):
+        held[moved[place]] = to[place]
+        if to[place] != NONE:
+            owner[slot[to[place]]] = moved[place]
+
+
+@kernel
+def _walk(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop over columns
+    first: Array, slot: Array, score: Array, alone: Array, idle: Array, exclusive: Array, held: Array, sweeps: int, counts: Array
+) -> int:
+    """Walk from the matching `held` (pair of each call, NONE without parent), counting pairs in `counts`; returns the sweeps counted."""
+    calls = len(first) - 1
+    owner = np.full(len(idle), NONE)
+    for call in range(calls):
+        if held[call] != NONE and exclusive[call]:
+            owner[slot[held[call]]] = call
+    state = np.full(1, np.uint64(_SEED))
+    moved, to = np.empty(MOST_PUSHED, np.int64), np.empty(MOST_PUSHED, np.int64)
+    counted = 0
+    for sweep in range(sweeps):
+        for _ in range(calls):
+            call = _next(state) % calls
+            options = first[call + 1] - first[call]
+            if options == 0:
+                continue
+            if exclusive[call] and _next(state) % ONE_IN == 0:
+                moved[0] = call
+                _push(first, slot, score, alone, idle, held, owner, state, moved, to)
+                continue
+            pick = _next(state) % (options + 1)
+            target = NONE if pick == options else first[call] + pick
+            now = held[call]
+            if target == now:
+                continue
+            change = (alone[call] if target == NONE else score[target]) - (alone[call] if now == NONE else score[now])
+            other, others = NONE, NONE
+            if exclusive[call]:
+                left = NONE if now == NONE else slot[now]
+                if target != NONE:
+                    other = owner[slot[target]]
+                    if other == NONE:
+                        change -= idle[slot[target]]
+                if other != NONE:
+                    others = NONE if left == NONE else _pair(first, slot, other, left)
+                    if left != NONE and others == NONE:
+                        continue
+                    change += (alone[other] if others == NONE else score[others]) - score[held[other]]
+                    if left == NONE:  # the way back is the other call's choice, among its own candidates (Hastings, Biometrika 57(1), 1970)
+                        change += np.log((options + 1.0) / (first[other + 1] - first[other] + 1.0))
+                elif left != NONE:
+                    change += idle[left]
+            if change < 0 and np.log(_chance(state)) > change:
+                continue
+            if exclusive[call]:
+                if now != NONE:
+                    owner[slot[now]] = other
+                if target != NONE:
+                    owner[slot[target]] = call
+                if other != NONE:
+                    held[other] = others
+            held[call] = target
+        if sweep >= sweeps * BURN_IN:
+            counted += 1
+            for call in range(calls):
+                if held[call] != NONE:
+                    counts[held[call]] += 1
+    return counted
+
+
+def shares(call: Array, slot: Array, score: Array, alone: Array, idle: Array, exclusive: Array, likely: Array) -> Array:
+    """The share (float64) of matchings in which each pair holds; pairs are sorted by call.
+
+    `score` and `alone` are log weights, `idle` log weights of slots that nobody takes; `likely` is the probability of each pair to start
+    from.
+    """
+    if not len(call):
+        return np.zeros(0)
+    calls = len(alone)
+    first = np.searchsorted(call, np.arange(calls + 1))
+    held = _start(call, slot, likely, calls, exclusive)
+    sweeps = int(np.clip(STEPS // calls, LEAST_SWEEPS, MOST_SWEEPS))
+    counts = np.zeros(len(call))
+    counted = _walk(first, slot.astype("i8"), score, alone, idle, exclusive, held, sweeps, counts)
+    return np.asarray(counts / max(counted, 1))
+
+
+def _start(call: Array, slot: Array, likely: Array, calls: int, exclusive: Array) -> Array:
+    """A matching to begin with: the likeliest pairs first, each where its slot is still free."""
+    held = np.full(calls, NONE, "i8")
+    taken: set[int] = set()
+    for pair in np.argsort(-likely, kind="stable").tolist():
+        c, s = int(call[pair]), int(slot[pair])
+        if held[c] == NONE and not (exclusive[c] and s in taken):
+            held[c] = pair
+            if exclusive[c]:
+                taken.add(s)
+    return held

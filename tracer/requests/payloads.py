@@ -1,0 +1,51 @@
+"""The bytes behind observations, read from their captures once more."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from probes.capture import read_payloads
+from probes.schema import Array
+from tracer.bundle import STANDARD_INPUT, Bundle
+
+
+def open_again(bundle: Bundle, path: Path) -> BinaryIO:
+    """One of `bundle.origins` from its beginning. OSError where that cannot be."""
+    if path != STANDARD_INPUT:
+        return path.open("rb")
+    if bundle.kept is None:
+        raise OSError(errno.ESPIPE, "standard input was not kept")
+    bundle.kept.seek(0)
+    return os.fdopen(os.dup(bundle.kept.fileno()), "rb")
+
+
+def payloads(bundle: Bundle, rows: Array, skip: Array, size: Array) -> list[bytes]:
+    """Of each observation in `rows` the `size` payload bytes behind `skip` (int64 each); empty where its file cannot be read again."""
+    observations = bundle.observations
+    files = list(dict.fromkeys(bundle.origins))
+    number = {path: place for place, path in enumerate(files)}
+    origins = np.array([number[path] for path in bundle.origins], "i8")
+    origin, frame = origins[observations["point"][rows]], observations["frame"][rows]
+    at = observations["payload_at"][rows].astype("i8") + skip
+    found: list[bytes] = [b""] * len(rows)
+    order = np.lexsort((frame, origin))
+    for place in np.unique(origin).tolist():
+        path = files[place]
+        asked = order[origin[order] == place]
+        asked = asked[size[asked] > 0]
+        if not len(asked):
+            continue
+        try:
+            with open_again(bundle, path) as stream:
+                arena = read_payloads(stream, path.name, frame[asked], at[asked], size[asked]).tobytes()
+        except OSError:
+            continue  # it was there a moment ago; the connections of which nothing can be read are said to be so
+        ends = np.cumsum(size[asked])
+        for row, begin, end in zip(asked.tolist(), (ends - size[asked]).tolist(), ends.tolist(), strict=True):
+            found[row] = arena[begin:end]
+    return found

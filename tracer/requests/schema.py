@@ -1,0 +1,44 @@
+"""The tables of requests."""
+
+from __future__ import annotations
+
+from probes.schema import Column, Schema
+
+_NS = "ns since the epoch"
+
+REQUESTS = Schema(
+    "requests",
+    (
+        Column("connection", "i4", "", "row of the connection"),
+        Column("number", "i4", "", "of its connection's requests, from 0"),
+        Column("exchange", "i4", "", "place in the list of exchanges; -1 for a record of the whole connection"),
+        Column("client_node", "i4", "", "row of the node of the client's door: the first observation point"),
+        Column("server_node", "i4", "", "row of the node of the server's door: the last observation point"),
+        Column("begin_ns", "i8", _NS, "first packet that this request alone caused: the SYN before a connection's first, else as start_ns"),
+        Column("start_ns", "i8", _NS, "first byte of the request at the client's door; of a whole connection its first packet"),
+        Column("sent_ns", "i8", _NS, "last byte of the request at the client's door; -1 not seen"),
+        Column("answer_ns", "i8", _NS, "first byte of the response at the client's door; -1 not seen"),
+        Column("end_ns", "i8", _NS, "last byte of the response at the client's door; of the request where there was none"),
+        Column("arrival_ns", "i8", _NS, "first byte of the request at the server's door; -1 not seen"),
+        Column("received_ns", "i8", _NS, "last byte of the request at the server's door; -1 not seen"),
+        Column("reply_ns", "i8", _NS, "first byte of the response at the server's door; -1 not seen"),
+        Column("done_ns", "i8", _NS, "last byte of the response at the server's door; -1 not seen"),
+        Column("request_bytes", "i8", "bytes", "of the request in its stream; datagrams: of payload; -1 unknown"),
+        Column("response_bytes", "i8", "bytes", "of the response; -1 unknown"),
+    ),
+)
+"""All times are on the reference node's clock (`tracer.clocks`)."""
+
+REQUEST_HOPS = Schema(
+    "request_hops",
+    (
+        Column("request", "i4", "", "row of the request"),
+        Column("reply", "u1", "", "0 the request's first byte, 1 the response's"),
+        Column("row", "i8", "", "row of the observation"),
+        Column("node", "i4", "", "row of the node"),
+        Column("point", "i4", "", "row of the observation point; of one that several files show, the first"),
+        Column("tuple", "i4", "", "tuple as seen here"),
+        Column("time_ns", "i8", _NS, "on that node's own clock"),
+        Column("aligned_ns", "i8", _NS, "on the reference clock"),
+    ),
+)
