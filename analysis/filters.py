@@ -26,6 +26,7 @@ class Filters:
     port: int | None = None
     protocol: str | None = None
     status: str | None = None
+    operation: str | None = None
     since_ns: int | None = None
     until_ns: int | None = None
 
@@ -44,8 +45,12 @@ class Filters:
             (self.node, lambda r: self.node in {hop["node"] for hop in r["hops"]}),
             (self.address, lambda r: any(end.rpartition(":")[0].strip("[]") == address for end in _ends(r))),
             (self.port, lambda r: any(end.rpartition(":")[2] == str(self.port) for end in _ends(r))),
-            (self.protocol, lambda r: bool(r["protocol"] == self.protocol)),
-            (self.status, lambda r: bool(r["status"] == self.status)),
+            (
+                self.protocol,
+                lambda r: self.protocol in {r["protocol"], *(r[name]["proto"] for name in ("original", "translated") if r[name])},
+            ),
+            (self.status, lambda r: fits(self.status, None, r["status"])),
+            (self.operation, lambda r: fits(self.operation, None, r["operation"])),
             (self.since_ns, lambda r: bool(r["end_ns"] >= (self.since_ns or 0))),
             (self.until_ns, lambda r: bool(r["start_ns"] <= (self.until_ns or 0))),
         ]

@@ -7,16 +7,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.frames import TABLES, frames
-from tracer.trace import Trace
+from analysis.frames import TABLES, Frames
 
 
-def write_parquet(folder: Path, traced: Trace) -> None:
-    """Write `folder`/{connections,translations,hops,losses}.parquet; the folder must not exist. OSError where it cannot be written."""
-    made = frames(traced)
+def write_parquet(folder: Path, frames: Frames) -> None:
+    """Write `folder`/NAME.parquet for every NAME of TABLES; the folder must not exist. OSError where it cannot be written."""
     folder.mkdir(parents=True)
     for name, columns in TABLES.items():
-        table = pa.Table.from_pandas(getattr(made, name), preserve_index=False)
+        table = pa.Table.from_pandas(getattr(frames, name), preserve_index=False)
         fields = [
             table.schema.field(column).with_metadata({"unit": unit, "meaning": meaning}) for column, (_, unit, meaning) in columns.items()
         ]

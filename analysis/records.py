@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from analysis.failures import refusal, verdict
+from analysis.hops import HopColumns, address_of
 from probes.addresses import endpoint
-from probes.decode import TUNNELS
 from probes.decode.numbers import ICMP, ICMPV6, PROTOCOL_NAMES
 from probes.schema import Table
 from tracer import evidence
@@ -31,14 +31,11 @@ class Recorder:
         self._translations = _rows_by_connection(tables.translations)
         self._hops = _rows_by_connection(tables.hops)
         self._losses = _rows_by_connection(tables.losses)
-        self._seen = {name: column.tolist() for name, column in tables.hops.items()}
-        self._seen |= {
-            name: tables.observations[name][tables.hops["row"]].tolist() for name in ("direction", "frame", "outer", "tunnel", "vni")
-        }
-        self._seen["file"] = tables.observations["point"][tables.hops["row"]].tolist()  # a point may be spread over several files
         self._rule_paths: dict[tuple[int, str, str, str], Record | None] = {}  # the same for every connection of a client to a Service
         self._src: dict[int, str] = {}
         self._dst: dict[int, str] = {}
+        self._hop_columns = HopColumns(trace, tables.hops, self.src, self.dst)
+        self._seen = self._hop_columns.columns
 
     def __iter__(self) -> Iterator[Record]:
         return (self.record(connection) for connection in range(len(self.trace.named)))
@@ -112,6 +109,23 @@ class Recorder:
             "node": self.trace.tables.nodes[int(table["node"][row])], "before": f"{self.src(before)} > {self.dst(before)}",
             "after": f"{self.src(after)} > {self.dst(after)}", "kinds": kinds, "evidence": evidence.names(int(table["evidence"][row])),
             "rules": self._rules(int(table["node"][row]), before, after),
+        } | self._evaluation(row)  # fmt: skip
+
+    def _evaluation(self, row: int) -> Record:
+        """What the kernel's functions took of a first packet's translation, where they were measured."""
+        calls = self.trace.evaluations.get(row)
+        if not calls:
+            return {}
+        evaluated = [call.inside_ns for call in calls if call.evaluates]
+        return {
+            "evaluation_ns": sum(evaluated) if evaluated else None,
+            "calls": [
+                {
+                    "function": call.step.function, "hook": call.step.hook, "type": call.step.type, "table": call.step.table,
+                    "chain": call.step.chain, "depth": call.depth, "time_ns": call.time_ns, "inside_ns": call.inside_ns,
+                }
+                for call in calls
+            ],
         }  # fmt: skip
 
     def _rewritten(self, code: int) -> dict[str, tuple[str, ...]]:
@@ -158,36 +172,15 @@ class Recorder:
             "container": server.container if server else None,
         }  # fmt: skip
 
-    def _port_kind(self, code: int, named: Named) -> str | None:
-        """Which of the four ports a hop's tuple leads to (a reply's: comes from); None where no Service is involved."""
-        if named.service is None or named.service.via == "Headless":
-            return None
-        ends = (self.src(code), self.dst(code))
-        if named.original >= 0 and self.dst(named.original) in ends:
-            return "nodePort" if named.service.via == "NodePort" else "port"
-        return "containerPort" if named.translated >= 0 and self.dst(named.translated) in ends else None
-
     def _hop(self, row: int, named: Named) -> Record:
-        seen, points = self._seen, self.trace.tables.points
-        code, point, time_ns = seen["tuple"][row], points[seen["point"][row]], seen["time_ns"][row]
+        seen = self._seen
         first = row - seen["position"][row]
         same_clock = seen["node"][row] == seen["node"][first]
         latency = _known(seen["latency_ns"][row])
-        return {
-            "node": point.node, "interface": point.interface, "direction": ("unknown", "in", "out")[seen["direction"][row]],
-            "path": "reply" if seen["reply"][row] else "request", "src": self.src(code), "dst": self.dst(code),
-            "tunnel": self._tunnel(row), "port_kind": self._port_kind(code, named), "time_ns": time_ns,
-            "offset_ns": time_ns - seen["time_ns"][first] if same_clock else None,
-            "latency_ns": latency, "uncertainty_ns": None if latency is None else point.resolution_ns,
-            "file": points[seen["file"][row]].file, "frame": seen["frame"][row],
+        return self._hop_columns.record(row, named) | {
+            "offset_ns": seen["time_ns"][row] - seen["time_ns"][first] if same_clock else None,
+            "latency_ns": latency, "uncertainty_ns": None if latency is None else self._hop_columns.resolution_ns(row),
         }  # fmt: skip
-
-    def _tunnel(self, row: int) -> Record | None:
-        outer, kind = self._seen["outer"][row], self._seen["tunnel"][row]
-        if outer < 0 or not kind:
-            return None
-        src, dst = (endpoint(*address_of(self.trace.tables.observations, outer, side), None) for side in ("src", "dst"))
-        return {"kind": TUNNELS[kind], "id": self._seen["vni"][row], "src": src, "dst": dst}
 
     def _loss(self, row: int) -> Record:
         table, tables = self.trace.tables.losses, self.trace.tables
@@ -198,11 +191,6 @@ class Recorder:
             "last_seen_at": None if last < 0 else f"{tables.points[last].node}/{tables.points[last].interface}",
             "first_missed_at": None if missed < 0 else f"{tables.points[missed].node}/{tables.points[missed].interface}",
         }  # fmt: skip
-
-
-def address_of(tuples: Table, code: int, side: str) -> tuple[int, int]:
-    """(hi, lo) of a tuple's "src" or "dst"."""
-    return int(tuples[f"{side}_hi"][code]), int(tuples[f"{side}_lo"][code])
 
 
 def _known(value: int) -> int | None:
@@ -219,9 +207,10 @@ def _rows_by_connection(table: Table) -> dict[int, list[int]]:
 def _owner(address: str, owner: Owner | None) -> Record:
     if owner is None:
         return {"address": address, "kind": None, "namespace": None, "name": None, "node": None, "container": None}
+    process = {} if owner.process is None else {"process": owner.process}
     return {
         "address": address, "kind": owner.kind, "namespace": owner.namespace, "name": owner.name, "node": owner.node,
-        "container": owner.container, "container_port": owner.container_port_name,
+        "container": owner.container, "container_port": owner.container_port_name, **process,
     }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from analysis.records import Record
+from tracer.requests import RequestTrace
 from tracer.status import STATUSES
 from tracer.trace import Trace
 
@@ -61,6 +62,18 @@ def _node(trace: Trace, node: str, captured: set[str]) -> Summary:
     }
 
 
+def summarise_requests(found: RequestTrace, records: list[Record]) -> Summary:
+    """What was and was not read inside connections; `records` are all requests'."""
+    candidates = [record for record in records if record["parent"] is None and record["parent_candidates"]]
+    clocks = found.clocks
+    return {
+        "total": len(records), "by_protocol": dict(Counter(r["protocol"] for r in records).most_common()),
+        "with_parent": sum(r["parent"] is not None for r in records), "parent_not_told": len(candidates),
+        "unread": dict(sorted(Counter(found.dissection.unread.values()).items())), "problem": found.dissection.problem,
+        "clocks_not_tied": [each.node for each in clocks.nodes if not each.known], "clock_problems": list(clocks.problems),
+    }  # fmt: skip
+
+
 def unmatched(records: list[Record]) -> dict[str, int]:
     """Connections with something left open, by reason."""
     reasons: Counter[str] = Counter()
@@ -95,4 +108,16 @@ def not_seen(summary: Summary) -> list[str]:
     if not summary["cluster"]["Pod"]:
         lines.append("no cluster metadata: addresses instead of names")
     lines += [f"{count:,} connections: {reason}" for reason, count in summary["unmatched"].items()]
-    return lines
+    return lines + _requests_not_seen(summary.get("requests"))
+
+
+def _requests_not_seen(requests: Summary | None) -> list[str]:
+    if requests is None:
+        return []
+    lines = [] if requests["problem"] is None else [f"requests inside connections: {requests['problem']}"]
+    lines += [f"{count:,} connections whose requests could not be read: {why}" for why, count in requests["unread"].items()]
+    if requests["parent_not_told"]:
+        lines.append(f"{requests['parent_not_told']:,} requests could have been made for several others: candidates are given")
+    if requests["clocks_not_tied"]:
+        lines.append(f"clocks not tied to the others by any packet: {', '.join(requests['clocks_not_tied'])}")
+    return [*lines, *requests["clock_problems"]]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 from datetime import UTC, datetime
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -82,12 +84,18 @@ def nat(record: Record) -> str:
     return ", ".join(f"{plain(step['node'])} {'+'.join(step['kinds'])}" for step in record["translations"]) or "-"
 
 
-def _short(text: str, width: int) -> str:
-    """`text` in at most `width` characters; the middle of a long name says least (hashes are at its end, the app at its start)."""
-    if len(text) <= width:
+def short(text: str, width: int) -> str:
+    """`text` in at most `width` cells; the middle of a long name says least (hashes are at its end, the app at its start)."""
+    if cell_len(text) <= width:
         return text
     tail = max(3, width // 3)
-    return f"{text[: width - tail - 1]}…{text[-tail:]}"
+    return f"{_fitting(text, width - tail - 1)}…{_fitting(text[::-1], tail)[::-1]}"
+
+
+def _fitting(text: str, width: int) -> str:
+    """As much of the front of `text` as fits into `width` cells: some characters take two."""
+    reached = itertools.accumulate(map(cell_len, text))
+    return "".join(character for character, end in zip(text, reached, strict=True) if end <= width)
 
 
 def connection_table(records: list[Record], first_ns: int, width: int) -> Table:
@@ -106,7 +114,7 @@ def connection_table(records: list[Record], first_ns: int, width: int) -> Table:
     room = max(12, (width - (104 if wide else 34)) // 3)
     for record in records:
         names = [who(record["client"], brief=not wide), what(record, brief=not wide), who(record["server"], brief=not wide)]
-        row = [record["id"], f"{(record['start_ns'] - first_ns) / 1e9:+.3f}s", *(_short(name, room) for name in names)]
+        row = [record["id"], f"{(record['start_ns'] - first_ns) / 1e9:+.3f}s", *(short(name, room) for name in names)]
         if wide:
             row += [_tuples(record), nat(record), f"{record['packets']['original']}/{record['packets']['reply']}"]
         table.add_row(*(Text(cell) for cell in row), Text(record["status"], STYLES.get(record["status"], "")))
@@ -136,9 +144,17 @@ def print_header(out: Console, summary: Summary) -> None:
     states = ", ".join(f"{count} {status}" for status, count in counts["by_status"].items() if count)
     totals = f"{counts['translated']:,} translated, {counts['retransmissions']:,} retransmissions"
     out.print(Text(f"{counts['total']:,} connections ({states or 'none'}), {totals}"))
+    if summary.get("requests"):
+        out.print(Text(requests_line(summary["requests"])))
     for line in not_seen(summary):
         out.print(Text.assemble(("not seen  ", "yellow"), plain(line)))
     print_problems(out, summary)
+
+
+def requests_line(counts: Summary) -> str:
+    """How many requests of which protocol, and how many of them were made for another one."""
+    kinds = ", ".join(f"{count:,} {plain(protocol)}" for protocol, count in counts["by_protocol"].items())
+    return f"{counts['total']:,} requests ({kinds or 'none'}), {counts['with_parent']:,} of them made for another one"
 
 
 def print_problems(out: Console, summary: Summary) -> None:

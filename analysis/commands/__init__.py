@@ -6,7 +6,13 @@ from typing import Annotated
 
 import typer
 
+from analysis.commands.agent import agent
+from analysis.commands.clocks import clocks
+from analysis.commands.collect import collect
 from analysis.commands.doctor import doctor
+from analysis.commands.explain import explain
+from analysis.commands.record import record
+from analysis.commands.report import report
 from analysis.commands.show import show
 from analysis.commands.snapshot import snapshot
 from analysis.commands.trace import trace
@@ -20,8 +26,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (trace, show, snapshot, watch, doctor):
+for command in (trace, show, explain, report, clocks, record, collect, snapshot, watch, doctor):
     app.command()(command)
+app.add_typer(agent, name="agent")
 
 
 def _version(asked: bool) -> None:

@@ -1,6 +1,6 @@
 """`hopline doctor`: what this machine lacks for each feature.
 
-Every check tries the thing itself, or looks where the kernel shows it; none asks for a version, none writes or loads anything.
+Every check tries the thing itself, or looks where the kernel shows it; none asks for a version, and none leaves anything behind.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,6 @@ import typer
 EXIT_LACKING = 1
 ROOT = Path("/")  # where /proc and /sys are looked for
 TOOL_SECONDS = 20
-CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 12, 13, 21, 38, 39  # include/uapi/linux/capability.h
 
 # A pcap file with one packet: LINKTYPE_RAW, an IPv4 header of protocol 253 (RFC 3692: for experiments) and nothing in it.
 TINY_CAPTURE = (
@@ -56,7 +56,8 @@ def doctor(
 
     Example: hopline doctor
 
-    Reads only. Exit codes: 0 offline tracing works, 1 it does not; live features may be missing either way.
+    Changes nothing: eBPF programs are loaded for a moment. Exit codes: 0 offline tracing works, 1 it does not; live features may be missing
+    either way.
     """
     verdicts = [_verdict(feature, works, check) for feature, works, check in FEATURES]
     if as_json:
@@ -67,13 +68,15 @@ def doctor(
         raise typer.Exit(EXIT_LACKING)
 
 
-def _verdict(feature: str, works: str, check: Callable[[], Iterator[Lack]]) -> Verdict:
+def _verdict(feature: str, works: str | Callable[[], str], check: Callable[[], Iterator[Lack]]) -> Verdict:
     try:
         lacks = list(check())
     except Exception as error:  # noqa: BLE001 - whatever a broken installation raises is the finding
         lacks = [Lack(f"{type(error).__name__}: {error}", "pip install --force-reinstall hopline")]
     why = "; ".join(lack.why for lack in lacks)
-    return Verdict(feature, not lacks, why or works, " && ".join(dict.fromkeys(lack.fix for lack in lacks)))
+    return Verdict(
+        feature, not lacks, why or (works if isinstance(works, str) else works()), " && ".join(dict.fromkeys(lack.fix for lack in lacks))
+    )
 
 
 def _print(verdicts: list[Verdict]) -> None:
@@ -132,7 +135,7 @@ def _cluster() -> Iterator[Lack]:
         yield Lack(f"no kubeconfig at {where} and no service account of a pod", "export KUBECONFIG=/path/to/kubeconfig")
 
 
-def _deep() -> Iterator[Lack]:
+def _requests() -> Iterator[Lack]:
     tool = shutil.which("tshark")
     if tool is None:
         yield Lack("tshark is not installed", "apt install tshark")
@@ -143,38 +146,60 @@ def _deep() -> Iterator[Lack]:
             yield Lack(
                 "tshark did not dissect a packet: " + said.stderr.decode(errors="replace").strip()[:80], "apt install --reinstall tshark"
             )
+
+
+def _deep() -> Iterator[Lack]:
+    yield from _requests()
     yield from _module("pyshark", "pip install 'hopline[explain]'")
 
 
-def _live() -> Iterator[Lack]:
-    yield from _capabilities(("CAP_NET_RAW", CAP_NET_RAW), ("CAP_BPF", CAP_BPF))
-    if not os.access(ROOT / "sys/kernel/btf/vmlinux", os.R_OK):
-        yield Lack(
-            "/sys/kernel/btf/vmlinux is not there: a kernel without CONFIG_DEBUG_INFO_BTF", "boot a distribution's kernel, 5.8 or newer"
-        )
+def _recording(probe: str) -> Callable[[], Iterator[Lack]]:
+    """The check of one probe of `hopline record`."""
+
+    def check() -> Iterator[Lack]:
+        from probes.live.features import NEEDS, REMEDIES, REMEDY  # noqa: PLC0415
+
+        needs = NEEDS[probe]
+        lacks = [*_capabilities(needs.capabilities), *(_bcc() if "CAP_BPF" in needs.capabilities else ())]
+        yield from lacks
+        for feature in () if lacks else needs.features:  # nothing can be tried without permission
+            if why := _tried()[feature]:
+                yield Lack(f"{feature}: {why}", REMEDIES.get(feature, REMEDY))
+
+    return check
+
+
+def _recorded(probe: str) -> Callable[[], str]:
+    """What a probe that works does not get here."""
+
+    def works() -> str:
+        from probes.live.features import NEEDS  # noqa: PLC0415
+        from probes.live.refusals import lacking  # noqa: PLC0415
+
+        better = NEEDS[probe].better
+        missing = {each: f"{each} missing" for each in lacking([name for name in better if name.startswith("CAP_")], ROOT)}
+        missing |= {each: f"{each}: {_tried()[each]}" for each in better if not each.startswith("CAP_") and _tried()[each]}
+        return "; ".join(["works", *(f"without {better[each]} ({why})" for each, why in missing.items())])
+
+    return works
+
+
+@cache
+def _tried() -> Mapping[str, str | None]:
+    from probes.live.features import tried  # noqa: PLC0415
+
+    return tried(ROOT)
+
+
+def _bcc() -> Iterator[Lack]:
     spec = importlib.util.find_spec("bcc")
     if spec is None:
-        yield Lack("bcc cannot be imported", _BCC)
+        yield Lack("bcc cannot be imported", _GET_BCC)
     elif not any((Path(place) / "libbcc.py").exists() for place in spec.submodule_search_locations or ()):
-        yield Lack("the bcc that is installed is PyPI's, which is something else", f"pip uninstall bcc && {_BCC}")
+        yield Lack("the bcc that is installed is PyPI's, which is something else", f"pip uninstall bcc && {_GET_BCC}")
 
 
-_BCC = "apt install python3-bpfcc && python3 -m venv --system-site-packages .venv"
-
-
-def _conntrack() -> Iterator[Lack]:
-    yield from _capabilities(("CAP_NET_ADMIN", CAP_NET_ADMIN))
-    if not (ROOT / "proc/sys/net/netfilter/nf_conntrack_count").exists():
-        yield Lack("nf_conntrack is not loaded: this machine translates nothing", "modprobe nf_conntrack_netlink")
-
-
-def _kprobes() -> Iterator[Lack]:
-    yield from _capabilities(("CAP_BPF", CAP_BPF), ("CAP_PERFMON", CAP_PERFMON))
-    if not any(os.access(ROOT / place / "kprobe_events", os.R_OK) for place in ("sys/kernel/tracing", "sys/kernel/debug/tracing")):
-        yield Lack("tracefs is not mounted or not readable", "mount -t tracefs tracefs /sys/kernel/tracing")
-    lockdown = _text(ROOT / "sys/kernel/security/lockdown")
-    if "[confidentiality]" in lockdown:  # kernel_lockdown(7): no kprobes, no BPF reads of kernel memory
-        yield Lack("the kernel is locked down: confidentiality", "boot with lockdown=integrity")
+_GET_BCC = "apt install python3-bpfcc && python3 -m venv --system-site-packages .venv"
 
 
 def _ipvs() -> Iterator[Lack]:
@@ -187,31 +212,23 @@ def _module(name: str, fix: str) -> Iterator[Lack]:
         yield Lack(f"{name} cannot be imported by {sys.executable}", fix)
 
 
-def _capabilities(*wanted: tuple[str, int]) -> Iterator[Lack]:
-    """What the process may not do: being root says nothing inside a container. CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON."""
-    line = next((line for line in _text(ROOT / "proc/self/status").splitlines() if line.startswith("CapEff:")), "CapEff: 0")
-    has = int(line.split()[1], 16)
-    includes = {CAP_BPF, CAP_PERFMON} if has >> CAP_SYS_ADMIN & 1 else set()
-    lacking = [name for name, bit in wanted if not has >> bit & 1 and bit not in includes]
-    if lacking:
-        yield Lack(f"not permitted: {', '.join(lacking)}", "run as root, in a container as privileged")
+def _capabilities(wanted: Iterable[str]) -> Iterator[Lack]:
+    from probes.live.refusals import lacking  # noqa: PLC0415
+
+    if missing := lacking(wanted, ROOT):
+        yield Lack(f"not permitted: {', '.join(missing)}", "run as root, in a container with these capabilities added")
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
-
-
-FEATURES: tuple[tuple[str, str, Callable[[], Iterator[Lack]]], ...] = (  # the first decides the exit code
+FEATURES: tuple[tuple[str, str | Callable[[], str], Callable[[], Iterator[Lack]]], ...] = (  # the first decides the exit code
     ("offline tracing", "compiles and decodes", _tracing),
     ("compressed captures", "gzip and Zstandard", _compressed),
     ("Parquet", "pandas and pyarrow", _parquet),
     ("cluster snapshot, watch", "kubernetes client and credentials", _cluster),
+    ("requests in connections", "tshark", _requests),
     ("deep look at packets", "tshark and pyshark", _deep),
-    ("live packets", "permitted, BTF, bcc", _live),
-    ("conntrack events", "permitted, nf_conntrack loaded", _conntrack),
-    ("kprobes", "permitted, tracefs, no lockdown against it", _kprobes),
+    *(
+        (f"record {probe}", _recorded(probe), _recording(probe))
+        for probe in ("packets", "ledger", "sockets", "threads", "drops", "natpath", "confirm")
+    ),
     ("IPVS", "ip_vs loaded", _ipvs),
 )

@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from tracer.bundle import Bundle
+    from tracer.requests import RequestTrace
+    from tracer.trace import Trace
 
 EXIT_PROBLEMS, EXIT_USAGE, EXIT_INPUT, EXIT_OUTPUT = 1, 2, 3, 4
 PROGRESS_AFTER_S = 2.0
@@ -30,6 +34,26 @@ def fail(message: str, code: int) -> NoReturn:
     """End with one clear line on standard error."""
     typer.echo(f"hopline: {message}", err=True)
     raise typer.Exit(code)
+
+
+Keys = Annotated[Path | None, typer.Option("--keys", metavar="FILE", help="TLS keys (SSLKEYLOGFILE), to read what was encrypted.")]
+MinConfidence = Annotated[
+    float, typer.Option("--min-confidence", min=0, max=1, help="Parents less certain than this are not given; their candidates are.")
+]
+
+
+@contextmanager
+def _shown_later(bars: Progress) -> Iterator[None]:
+    """Show `bars` once this takes longer than PROGRESS_AFTER_S."""
+    later = threading.Timer(PROGRESS_AFTER_S, bars.start)
+    later.daemon = True
+    later.start()
+    try:
+        yield
+    finally:
+        later.cancel()
+        later.join()
+        bars.stop()
 
 
 @contextmanager
@@ -54,25 +78,58 @@ def progress() -> Iterator[Callable[[str, int], None]]:
             bars.update(waiting, visible=False)
         bars.update(tasks[file], completed=position)
 
-    later = threading.Timer(PROGRESS_AFTER_S, bars.start)
-    later.daemon = True
-    later.start()
-    try:
+    with _shown_later(bars):
         yield update
-    finally:
-        later.cancel()
-        later.join()
-        bars.stop()
 
 
-def load(paths: list[Path], cluster: list[Path] | None, *, no_ledger: bool, no_rules: bool, no_cluster: bool) -> Bundle:
-    """Read the bundle, or end with EXIT_INPUT where there is nothing to read."""
+@contextmanager
+def steps() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress callback for `trace_requests`: a bar per step on a terminal once it takes longer than PROGRESS_AFTER_S, else nothing."""
+    if not sys.stderr.isatty():
+        yield lambda _what, _done, _total: None
+        return
+    from rich.console import Console  # noqa: PLC0415 - only where somebody looks
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    bars = Progress(*columns, console=Console(stderr=True), transient=True)
+    tasks: dict[str, TaskID] = {}
+
+    def update(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bars.add_task(what, total=total)
+        bars.update(tasks[what], completed=done)
+
+    with _shown_later(bars):
+        yield update
+
+
+def find_requests(traced: Trace, keys: Path | None = None) -> RequestTrace:
+    """The requests of a trace; ends with EXIT_USAGE where the key log is no file."""
+    if keys is not None and not keys.is_file():
+        fail(f"--keys {keys}: no such file (give the file that SSLKEYLOGFILE named)", EXIT_USAGE)
+    from tracer.requests import trace_requests  # noqa: PLC0415 - imports are slow, --help is not
+
+    with steps() as update:
+        return trace_requests(traced, keys=keys, progress=update)
+
+
+def load(
+    paths: list[Path], cluster: list[Path] | None, *, no_ledger: bool, no_rules: bool, no_cluster: bool, keep_input: bool = False
+) -> Bundle:
+    """Read the bundle, or end with EXIT_INPUT where there is nothing to read. `keep_input`: standard input will be read a second time."""
     from tracer.bundle import BundleError, read_bundle  # noqa: PLC0415 - imports are slow, --help is not
 
     try:
         with progress() as update:
             return read_bundle(
-                paths, cluster or [], use_ledger=not no_ledger, use_rules=not no_rules, use_cluster=not no_cluster, progress=update
+                paths,
+                cluster or [],
+                use_ledger=not no_ledger,
+                use_rules=not no_rules,
+                use_cluster=not no_cluster,
+                keep_input=keep_input,
+                progress=update,
             )
     except BundleError as error:
         fail(str(error), EXIT_INPUT)

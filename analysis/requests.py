@@ -1,0 +1,315 @@
+"""Requests as records: the output contract of `hopline trace --json` (docs/output.md; `analysis.contract` has its schema)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from analysis.claims import ingress, route, true_client
+from analysis.hops import HopColumns
+from analysis.latency import DATABASES, Doors, covered, journey, nat_parts, part, shares
+from analysis.records import CONFIDENT, Recorder
+from probes.addresses import parse
+from probes.decode.numbers import PROTOCOL_NAMES
+from probes.dissect import Exchange
+from tracer.cluster import ServicePort
+from tracer.requests import RequestTrace
+from tracer.requests.moments import gave_up, handshakes, logins
+
+Record = dict[str, Any]
+Row = dict[str, int]
+MOST_CANDIDATES = 3
+
+
+class RequestRecorder:
+    """Turns requests into records, children after their parents."""
+
+    def __init__(self, found: RequestTrace, min_confidence: float = CONFIDENT) -> None:
+        self.found, self.trace = found, found.trace
+        self.min_confidence = min_confidence
+        self.connections = Recorder(found.trace)
+        self.connection_records = list(self.connections)
+        self._columns = {name: column.tolist() for name, column in found.requests.table.items()}
+        self._hop_columns = HopColumns(found.trace, found.requests.hops, self.connections.src, self.connections.dst)
+        self._hops: dict[int, list[int]] = {}
+        for row, request in enumerate(self._hop_columns.columns["request"]):
+            self._hops.setdefault(request, []).append(row)
+        self._apart = _uncertainties(found)
+        self._handshakes = handshakes(found.trace.tables, found.dissection, found.clocks)
+        self._logins = logins(found.trace.tables, found.dissection, found.clocks)
+        self._gave_up = gave_up(found.trace.tables, found.dissection.segments)
+        self._protocols = found.trace.tables.connections["proto"].tolist()
+        self.parent = self._parents()
+        self.children: dict[int, list[int]] = {}
+        for child, parent in sorted(self.parent.items()):
+            self.children.setdefault(parent, []).append(child)
+        self.order = self._order()
+        self.ids = {request: f"r{place + 1}" for place, request in enumerate(self.order)}
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self.record(request) for request in self.order)
+
+    def _parents(self) -> dict[int, int]:
+        """The parent of each request that has one confident enough; a chain that would close into a ring is left open."""
+        given: dict[int, int] = {}
+        for request, candidates in self.found.parents.candidates.items():
+            if candidates and candidates[0][1] >= self.min_confidence:
+                above = candidates[0][0]
+                while above in given and above != request:
+                    above = given[above]
+                if above != request:
+                    given[request] = candidates[0][0]
+        return given
+
+    def _order(self) -> list[int]:
+        """All requests: trees by their root's start, in each every child behind its parent and what came of the child before it."""
+        placed: list[int] = []
+        for root in range(len(self._columns["start_ns"])):
+            waiting = [] if root in self.parent else [root]
+            while waiting:
+                placed.append(waiting.pop())
+                waiting += reversed(self.children.get(placed[-1], ()))
+        return placed
+
+    def _root(self, request: int) -> int:
+        while request in self.parent:
+            request = self.parent[request]
+        return request
+
+    def _row(self, request: int) -> Row:
+        return {name: column[request] for name, column in self._columns.items()}
+
+    def _connection(self, connection: int) -> Record:
+        return self.connection_records[connection]
+
+    def record(self, request: int) -> Record:
+        """The record of one row of REQUESTS."""
+        row = self._row(request)
+        whole = self._connection(row["connection"])
+        exchange = self.found.requests.exchange(request)
+        candidates = self.found.parents.candidates.get(request, [])
+        given = request in self.parent
+        losses = [loss for loss in whole["losses"] if exchange is None or row["begin_ns"] <= self._aligned(loss, row) <= row["end_ns"]]
+        record = {
+            **whole, "id": self.ids[request], "connection": whole["id"], "parent": self.ids[self.parent[request]] if given else None,
+            "trace": f"t{self.ids[self._root(request)][1:]}", "start_ns": row["start_ns"], "end_ns": row["end_ns"],
+            "service": self._service(request, whole), "hops": self._request_hops(request, row), "losses": losses,
+            "retransmissions": whole["retransmissions"] if exchange is None else len(losses),
+            "handshake_ns": whole["handshake_ns"] if row["number"] == 0 else None,
+            "parent_evidence": self.found.parents.evidence.get(request, []) if candidates else [],
+            "parent_confidence": _rounded(candidates[0][1]) if candidates else None,
+            "parent_candidates": [
+                {"id": self.ids[each], "confidence": _rounded(share)} for each, share in candidates[int(given) :][:MOST_CANDIDATES]
+            ],
+            "host": None, "tries": exchange.tries if exchange else 1,
+            "true_client": true_client(exchange, whole["client"], lambda address: self._inside(address, row["start_ns"])),
+            "bytes": {side: None if row[f"{side}_bytes"] < 0 else row[f"{side}_bytes"] for side in ("request", "response")},
+            "tls": self._tls(row["connection"]), "ingress": self._ingress(request, whole, exchange),
+            "unread": self.found.dissection.unread.get(row["connection"]),
+        }  # fmt: skip
+        if exchange is not None:
+            said = exchange.attributes
+            record |= {
+                "protocol": exchange.protocol, "operation": exchange.operation,
+                "status": exchange.status or self._without_answer(exchange, row["connection"], whole),
+                "host": said.get("host"), "problems": [*whole["problems"], *([exchange.problem] if exchange.problem else [])],
+            }  # fmt: skip
+        if record["host"] is None and record["tls"] is not None:
+            record["host"] = record["tls"]["server_name"]
+        record["latency"] = self._latency(request, record, row, whole)
+        return record
+
+    def _without_answer(self, exchange: Exchange, connection: int, whole: Record) -> str:
+        """The status of a request that nobody answered: its connection's, unless its client gave up or asked in vain again."""
+        unanswered = exchange.response_start < 0
+        return "timeout" if unanswered and (self._gave_up[connection] or exchange.tries > 1) else str(whole["status"])
+
+    def _tls(self, connection: int) -> Record | None:
+        known = self.found.dissection.handshakes.get(connection)
+        return None if known is None else {"server_name": known.server_name, "alpn": known.protocol, "version": known.version}
+
+    def _aligned(self, loss: Record, row: Row) -> int:
+        node = row["server_node" if loss["path"] == "reply" else "client_node"]
+        recorded = np.array([loss["time_ns"]])
+        return int(self.found.clocks.align(np.array([node]), recorded)[0]) if node >= 0 else int(recorded[0])
+
+    def _request_hops(self, request: int, row: Row) -> list[Record]:
+        """The hops of the request's first byte and of the response's, with latencies on the aligned clock."""
+        named, seen = self.trace.named[row["connection"]], self._hop_columns.columns
+        hops: list[Record] = []
+        first = before = -1
+        for hop in self._hops.get(request, ()):
+            time = seen["aligned_ns"][hop]
+            if before < 0 or seen["reply"][hop] != seen["reply"][before]:
+                first, before = hop, -1
+            apart = self._apart["hop"][hop]
+            known = before >= 0 and apart >= 0
+            latency = time - seen["aligned_ns"][before] if known else None
+            uncertainty = apart + self._hop_columns.resolution_ns(hop) if known else None
+            record = self._hop_columns.record(hop, named) | {
+                "time_ns": time, "offset_ns": time - seen["aligned_ns"][first] if self._apart["path"][hop] >= 0 else None,
+                "latency_ns": latency, "uncertainty_ns": uncertainty,
+                "separable": None if latency is None or uncertainty is None else latency > uncertainty,
+            }  # fmt: skip
+            hops.append(record)
+            before = hop
+        return hops
+
+    @cached_property
+    def _external_names(self) -> dict[int, Record]:
+        """The ExternalName Service of each request that opened a connection to where such a name led, as the DNS answer before it shows."""
+        found: dict[int, Record] = {}
+        for call, (lookup, likely) in self.found.parents.lookups.items():
+            answer = self.found.requests.exchange(lookup)
+            if likely < self.min_confidence or answer is None:
+                continue
+            when = self._columns["start_ns"][lookup]
+            asked, timeline = answer.attributes.get("qname", "").rstrip("."), self.trace.bundle.timeline
+            targets = timeline.external_names(when)
+            names = [targets[name] for name in answer.answers.get("cnames", "").split() if name.rstrip(".") in targets]
+            service = timeline.service_of_dns_name(asked, when)
+            if names and (service is None or service in names):
+                namespace, name = service or names[0]
+                found[call] = {
+                    "namespace": namespace,
+                    "name": name,
+                    "port": None,
+                    "via": "ExternalName",
+                    "port_name": None,
+                    "type": "ExternalName",
+                }
+        return found
+
+    def _service(self, request: int, whole: Record) -> Record | None:
+        service: Record | None = whole["service"]
+        return self._external_names.get(request, service) if service is None or service["via"] == "direct" else service
+
+    def _inside(self, address: str, when: int) -> bool:
+        """Whether an address was a pod's or a node's."""
+        try:
+            owner = self.trace.bundle.timeline.owner(parse(address.strip("[]")), when)
+        except ValueError:
+            return False  # with a port, or no address at all: a proxy of the cluster would not be called so
+        return owner is not None and owner.kind in ("pod", "node")
+
+    def _ingress(self, request: int, whole: Record, exchange: Exchange | None) -> Record | None:
+        timeline, when = self.trace.bundle.timeline, self._columns["start_ns"][request]
+        found = route(timeline, exchange, whole["server"], when)
+        return None if found is None else ingress(found, [s for child in self.children.get(request, ()) for s in self._behind(child, when)])
+
+    def _behind(self, request: int, when: int) -> list[tuple[str | None, str | None]]:
+        """The Services behind which a proxy's upstream request went: the one whose address it asked for, else those of the endpoint."""
+        named = self.trace.named[self._columns["connection"][request]]
+        if named.service is not None:
+            return [(named.service.namespace, named.service.name)]
+        if named.translated < 0:
+            return []
+        address, _, port = self.connections.dst(named.translated).rpartition(":")
+        backed: Sequence[ServicePort] = self.trace.bundle.timeline.services_of_endpoint(parse(address.strip("[]")), int(port), "tcp", when)
+        mine: set[tuple[str | None, str | None]] = {(each.namespace, each.name) for each in backed}
+        wanted = self._wanted(self.parent[request], when) if request in self.parent else None
+        return [wanted] if wanted is not None and wanted in mine else list(mine)[:1]
+
+    def _wanted(self, request: int, when: int) -> tuple[str | None, str | None] | None:
+        server = self._connection(self._columns["connection"][request])["server"]
+        found = route(self.trace.bundle.timeline, self.found.requests.exchange(request), server, when)
+        return None if found is None else (found.service_namespace, found.service_name)
+
+    def _doors(self, request: int) -> Doors:
+        row = self._row(request)
+        arrival, done = (row[name] if row[name] >= 0 else None for name in ("arrival_ns", "done_ns"))
+        return Doors(row["start_ns"], arrival, done, row["end_ns"], self._role(request, row))
+
+    def _role(self, request: int, row: Row) -> str:
+        exchange = self.found.requests.exchange(request)
+        if exchange is None:
+            return "server"
+        if exchange.protocol in DATABASES or exchange.protocol == "dns":
+            return "dns" if exchange.protocol == "dns" else "database"
+        passes = any((child := self.found.requests.exchange(each)) is not None and child.operation == exchange.operation
+                     for each in self.children.get(request, ()))  # fmt: skip
+        server = self.trace.named[row["connection"]].server
+        controllers = self.trace.bundle.timeline.ingress_controllers(row["start_ns"])
+        return "proxy" if passes or (server is not None and (server.namespace, server.name) in controllers) else "server"
+
+    def _latency(self, request: int, record: Record, row: Row, whole: Record) -> Record:
+        doors, nodes = self._doors(request), self.trace.tables.nodes
+        client, server = (nodes[row[name]] if row[name] >= 0 else None for name in ("client_node", "server_node"))
+        apart = self._apart["request"][request]
+        rows = self._hops.get(request, ())
+        resolution = 2 * max((self._hop_columns.resolution_ns(hop) for hop in rows), default=0)
+        between = None if apart < 0 else apart + resolution
+        spent = None if doors.arrival is None or doors.done is None else doors.done - doors.arrival
+        below = [(self._columns["start_ns"][child], self._columns["end_ns"][child]) for child in self.children.get(request, ())]
+        total = doors.end - doors.start
+        # the packet that walks the rules: a connection's SYN, or the first datagram of a flow that was not there before
+        opens = row["number"] == 0 and (row["exchange"] < 0 or PROTOCOL_NAMES.get(self._protocols[row["connection"]]) == "udp")
+        return {
+            "total_ns": total, "network_ns": None if spent is None else total - spent, "server_ns": spent,
+            "self_ns": None if spent is None else spent - covered(below, doors.arrival or 0, doors.done or 0), "uncertainty_ns": resolution,
+            "shares": shares(request, self._doors, lambda each: self.children.get(each, [])) if request not in self.parent else None,
+            "parts": [
+                *self._before(request, row, whole, client, resolution), *journey(doors, client, server, between, resolution),
+                *nat_parts(record["hops"], resolution, first_packet=opens), *self._waits(record, row, resolution),
+            ],
+        }  # fmt: skip
+
+    def _before(self, request: int, row: Row, whole: Record, client: str | None, resolution: int) -> list[Record]:
+        """What had to happen before anything could be asked: a name looked up, the connection opened."""
+        found = []
+        lookup, likely = self.found.parents.lookups.get(request, (-1, 0.0))
+        if likely >= self.min_confidence:
+            found.append(part("dns", client, self._columns["start_ns"][lookup], self._columns["end_ns"][lookup], resolution))
+        whole_connection = row["exchange"] < 0  # its first packet is the request's own
+        if row["number"] == 0 and (whole_connection or row["begin_ns"] < row["start_ns"]) and whole["handshake_ns"] is not None:
+            found.append(part("connect", client, row["begin_ns"], row["begin_ns"] + whole["handshake_ns"], resolution))
+            if row["connection"] in self._handshakes:
+                found.append(part("tls", client, *self._handshakes[row["connection"]], resolution))
+            if row["connection"] in self._logins and not whole_connection:
+                found.append(part("login", client, self._logins[row["connection"]], row["start_ns"], resolution))
+            if not whole_connection:
+                found += nat_parts(self._aligned_hops(whole), resolution, first_packet=True)
+        return found
+
+    def _aligned_hops(self, whole: Record) -> list[Record]:
+        """The hops of a connection's first packet with their times on the reference clock."""
+        hops = [hop for hop in whole["hops"] if hop["path"] == "request"]
+        node = np.array([self.trace.tables.nodes.index(hop["node"]) for hop in hops], "i8")
+        aligned = self.found.clocks.align(node, np.array([hop["time_ns"] for hop in hops], "i8"))
+        return [hop | {"time_ns": time} for hop, time in zip(hops, aligned.tolist(), strict=True)]
+
+    def _waits(self, record: Record, row: Row, resolution: int) -> list[Record]:
+        return [
+            part("retransmission", None, start, start + loss["sent_again_after_ns"], resolution)
+            for loss in record["losses"] for start in [self._aligned(loss, row)]
+        ]  # fmt: skip
+
+
+def _rounded(confidence: float) -> float:
+    """To a thousandth, downwards: nothing looks surer than it is, or than what `min_confidence` asked for."""
+    return math.floor(confidence * 1000) / 1000
+
+
+def _uncertainties(found: RequestTrace) -> dict[str, list[int]]:
+    """How far off (ns) differences on the aligned clock may be, -1 where nothing ties the clocks together.
+
+    `hop`: between a hop and the one before it; `path`: and the first of its path; `request`: between both ends of a request.
+    """
+    hops, table = found.requests.hops, found.requests.table
+    node, time = hops["node"], hops["aligned_ns"]
+    begins = np.diff(hops["request"].astype("i8") * 2 + hops["reply"], prepend=-1) != 0
+    first = np.maximum.accumulate(np.where(begins, np.arange(len(node)), 0))
+    client, server = table["client_node"], table["server_node"]
+    ends = found.clocks.uncertainty(np.maximum(client, 0), np.maximum(server, 0), table["start_ns"])
+    return {
+        "hop": found.clocks.uncertainty(np.roll(node, 1), node, time).tolist(),
+        "path": found.clocks.uncertainty(node[first], node, time).tolist(),
+        "request": np.where((client < 0) | (server < 0), -1, ends).tolist(),
+    }  # fmt: skip

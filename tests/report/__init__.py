@@ -1,0 +1,1 @@
+"""The HTML report: made records in, a page in a real browser out."""
