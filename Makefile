@@ -6,12 +6,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
-# What the tests run against: Wireshark's dissectors as a second opinion, and real NAT in namespaces.
-TEST_PACKAGES := tshark tcpdump conntrack iptables nftables iproute2 iputils-ping procps
-TEST_TOOLS := tshark tcpdump conntrack iptables nft ip ping pgrep
+# What the tests run against: Wireshark's dissectors as a second opinion, real NAT in namespaces, a real browser.
+TEST_PACKAGES := tshark tcpdump conntrack iptables nftables iproute2 iputils-ping procps nginx redis-server mariadb-server postgresql \
+  rabbitmq-server dnsmasq-base openssl python3-bpfcc wrk \
+  chromium chromium-driver fonts-dejavu-core poppler-utils
+TEST_TOOLS := tshark tcpdump conntrack iptables nft ip ping pgrep nginx redis-server mariadbd psql rabbitmq-server dnsmasq openssl wrk chromium chromedriver pdftotext
 SAMPLE := sample_pcaps/iptables
+IMAGE ?= hopline
+IMAGE_BUILDER ?= $(if $(shell command -v podman),podman,docker)
+IMAGE_STORE ?= /var/tmp/hopline-image
+# Requests are read by Wireshark's dissectors; without them, connections are.
+WITH_TSHARK = command -v tshark >/dev/null || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends tshark; } \
+  || echo 'tshark could not be installed: connections are traced, requests in them are not'
 
-.PHONY: help demo test lint format bench golden shell-completion clean
+WORKERS := $(shell n=$$(nproc); [ $$n -gt 4 ] && echo 4 || echo $$n)
+OR_NONE = [ $$? = 5 ]  # pytest: there were no tests of that kind
+
+.PHONY: help demo test vm-test live lint format bench golden manifest image image-test shell-completion clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -24,22 +35,40 @@ $(VENV)/bin/python:
 # Installed once per pyproject.toml; the first import compiles the decoder (numba), later ones load it from its cache.
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable .
+	@$(WITH_TSHARK)
 	@echo 'compiling the packet decoder (once, about half a minute)…'
 	@$(BIN)/hopline trace $(SAMPLE) --limit 1 >/dev/null
+	@$(BIN)/python -m probes.live.ready
 	@touch $@
 
 $(VENV)/.developed: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group dev
 	@touch $@
 
-demo: $(VENV)/.installed ## trace a sample bundle and draw one connection's path
-	$(BIN)/hopline trace $(SAMPLE) --limit 9
-	$(BIN)/hopline show $(SAMPLE) c18
+demo: $(VENV)/.installed ## trace a sample bundle and tell one request's path
+	$(BIN)/hopline trace $(SAMPLE) --limit 12
+	$(BIN)/hopline explain $(SAMPLE) r6 --no-packets
+
+live: $(VENV)/.installed ## install what recording on this machine needs, and say what is still missing
+	@$(PYTHON) -c 'import bcc' 2>/dev/null || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends python3-bpfcc; }
+	$(BIN)/hopline doctor
 
 test: $(VENV)/.developed ## run every test that can run on this machine
 	@for tool in $(TEST_TOOLS); do command -v $$tool >/dev/null || { $(APT) update -qq \
 	  && $(APT) install -y -qq --no-install-recommends $(TEST_PACKAGES); break; }; done
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -m 'not alone' --numprocesses $(WORKERS) --dist loadfile $(TESTS) || $(OR_NONE)
+	$(BIN)/python -m pytest -m alone $(TESTS) || $(OR_NONE)
+
+VM_TOOLS := qemu-system-x86_64 busybox kmod ipvsadm conntrack iptables nft wrk
+# The guest would compile for minutes what it needs for seconds: numba's functions run there as they are written.
+VM_PYTEST := env NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/vm/guest_*.py
+
+vm-test: $(VENV)/.developed ## kprobes, IPVS and lossy links on Debian's kernel under qemu: without kernel headers, with them, locked down
+	@for tool in $(VM_TOOLS); do command -v $$tool >/dev/null || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends \
+	  $(TEST_PACKAGES) qemu-system-x86 busybox-static kmod ipvsadm; break; }; done
+	$(BIN)/python tests/vm/boot.py --no-headers -- $(VM_PYTEST) $(TESTS)
+	$(BIN)/python tests/vm/boot.py -- $(VM_PYTEST) -k headers $(TESTS)
+	$(BIN)/python tests/vm/boot.py --no-headers --append lockdown=confidentiality -- $(VM_PYTEST) -k lockdown $(TESTS)
 
 lint: $(VENV)/.developed ## style and strict types
 	$(BIN)/ruff check .
@@ -50,12 +79,23 @@ format: $(VENV)/.developed ## rewrite the code in the project's style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.developed ## packets/s beside tshark and dpkt on the same file
-	@command -v tshark >/dev/null || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends tshark; }
+bench: $(VENV)/.developed ## packets/s beside tshark and dpkt; BENCH=drain, overhead, ledger: what recording costs (docs/overhead.md)
+	@$(WITH_TSHARK)
 	$(BIN)/python -m bench $(BENCH)
 
 golden: $(VENV)/.developed ## rewrite the golden outputs after looking at why they changed
 	$(BIN)/python -m pytest -q tests/test_golden.py --update-golden
+
+manifest: ## render deploy/hopline.yaml
+	kubectl kustomize deploy/base > deploy/hopline.yaml
+
+image: ## build the container image (IMAGE, IMAGE_BUILDER, IMAGE_FLAGS)
+	$(IMAGE_BUILDER) build --file deploy/Containerfile --tag $(IMAGE):$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) $(IMAGE_FLAGS) .
+
+image-test: $(VENV)/.developed ## build the image without a registry, start it as the manifests do, record with it (some minutes)
+	@for tool in podman buildah crun debootstrap; do command -v $$tool >/dev/null || { $(APT) update -qq \
+	  && $(APT) install -y -qq --no-install-recommends podman buildah crun debootstrap; break; }; done
+	HOPLINE_TEST_IMAGE=$(IMAGE_STORE) $(BIN)/python -m pytest tests/image
 
 shell-completion: $(VENV)/.installed ## install completion for your shell
 	$(BIN)/hopline --install-completion

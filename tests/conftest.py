@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from typer.testing import CliRunner
 
 from analysis.commands import app
@@ -33,9 +34,28 @@ class Run:
 
 Hopline = Callable[..., Run]
 
+# CI judges a change, so it tries the same examples every time; elsewhere every run looks for new ones.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden outputs in sample_pcaps/ instead of comparing")
+
+
+# What looks at the whole kernel, loads it, measures it or starts servers has the machine to itself; the rest runs side by side.
+_LIVE_ALONE = ("bpf", "collect", "deploy_cap", "drops", "features", "headers", "kernel", "ledger", "record", "segments_tr", "sockets")
+ALONE = (
+    "tests/dissect/", "tests/image/", "tests/kernel/", "tests/report/", "tests/test_bench.py",
+    *(f"tests/live/test_{name}" for name in _LIVE_ALONE),
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(ALONE):
+            item.add_marker("alone")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -17,7 +17,9 @@ from conftest import ROOT, SAMPLES, Hopline, Run, traced_sample
 from rich.cells import cell_len
 
 from analysis.commands import app
+from analysis.frames import TABLES
 from probes.decode.numbers import PROTOCOL_NUMBERS
+from probes.dissect import BY_NAME
 from tracer.status import STATUSES
 
 Record = dict[str, Any]
@@ -61,7 +63,11 @@ FILTERS: tuple[tuple[Path, list[str], Callable[[Record], bool]], ...] = (
     (FAILURES, ["--node", "node-b"], lambda r: any(hop["node"] == "node-b" for hop in r["hops"])),
     (FAILURES, ["--address", "10.96.40.1"], lambda r: any(end.startswith("10.96.40.1:") for end in ends(r))),
     (FAILURES, ["--port", "53"], lambda r: any(end.endswith(":53") for end in ends(r))),
-    (FAILURES, ["--protocol", "udp"], lambda r: r["protocol"] == "udp"),
+    (FAILURES, ["--protocol", "udp"], lambda r: r["original"] is not None and r["original"]["proto"] == "udp"),
+    (FAILURES, ["--protocol", "dns"], lambda r: r["protocol"] == "dns"),
+    (FAILURES, ["--operation", "GET *"], lambda r: (r["operation"] or "").startswith("GET ")),
+    (FAILURES, ["--status", "NX*"], lambda r: r["status"] == "NXDOMAIN"),
+    (FAILURES, ["--l4-only", "--protocol", "udp"], lambda r: r["protocol"] == "udp"),
     (FAILURES, ["--status", "refused"], lambda r: r["status"] == "refused"),
     (FAILURES, ["--status", "timeout", "--service", "blackhole"], lambda r: bool(r["service"] and r["service"]["name"] == "blackhole")),
     (IPV6, ["--address", "fd00:0030:0::100"], lambda r: any(end.startswith("[fd00:30::100]:") for end in ends(r))),
@@ -70,7 +76,7 @@ FILTERS: tuple[tuple[Path, list[str], Callable[[Record], bool]], ...] = (
 
 @pytest.mark.parametrize(("bundle", "options", "wanted"), FILTERS, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
 def test_filters_choose(bundle: Path, options: list[str], wanted: Callable[[Record], bool], hopline: Hopline) -> None:
-    everything = parsed(hopline("trace", bundle, "--json"))
+    everything = parsed(hopline("trace", bundle, "--json", *(option for option in options if option == "--l4-only")))
     chosen = parsed(hopline("trace", bundle, "--json", *options))
     assert chosen == [record for record in everything if wanted(record)]
     assert 0 < len(chosen) < len(everything)
@@ -108,9 +114,9 @@ def test_limit(hopline: Hopline) -> None:
 def test_parquet_tables_can_be_read_back(hopline: Hopline, tmp_path: Path) -> None:
     everything = parsed(hopline("trace", BUNDLE, "--json", "--parquet", tmp_path / "tables"))
     tables = {path.stem: pd.read_parquet(path) for path in (tmp_path / "tables").iterdir()}
-    assert set(tables) == {"connections", "translations", "hops", "losses"}
-    assert tables["connections"]["id"].tolist() == [record["id"] for record in everything]
-    assert len(tables["hops"]) == sum(len(record["hops"]) for record in everything)
+    assert set(tables) == set(TABLES)
+    assert set(tables["connections"]["id"]) == {record.get("connection", record["id"]) for record in everything}
+    assert {"http", "mysql", "dns"} <= set(tables["requests"]["protocol"])
 
 
 @pytest.mark.parametrize("option", ["--parquet", "--summary"])
@@ -167,8 +173,9 @@ def test_show_draws_and_refuses(hopline: Hopline) -> None:
 
 
 def test_the_hint_names_the_bundle_that_was_traced(hopline: Hopline) -> None:
-    assert "hopline show sample_pcaps/iptables c1" in hopline("trace", "--limit", "1", "sample_pcaps/iptables").out
-    assert "hopline show" not in hopline("trace", *sorted(BUNDLE.glob("*.pcap"))).out
+    assert "hopline explain sample_pcaps/iptables r1" in hopline("trace", "--limit", "1", "sample_pcaps/iptables").out
+    assert "hopline show sample_pcaps/iptables c1" in hopline("trace", "--l4-only", "--limit", "1", "sample_pcaps/iptables").out
+    assert "hopline explain" not in hopline("trace", *sorted(BUNDLE.glob("*.pcap"))).out
 
 
 def test_everything_fits_the_screen(sample: Path, hopline: Hopline) -> None:
@@ -179,7 +186,8 @@ def test_everything_fits_the_screen(sample: Path, hopline: Hopline) -> None:
 
 
 def test_nobody_looking_means_wide_lines(hopline: Hopline) -> None:
-    assert " > 10.244." in hopline("trace", BUNDLE, columns=None).out
+    assert " > 10.244." in hopline("trace", "--l4-only", BUNDLE, columns=None).out
+    assert "Time went to" in hopline("trace", BUNDLE, columns=None).out
 
 
 @pytest.mark.parametrize("options", [["--json"], []], ids=["json", "table"])
@@ -204,4 +212,5 @@ def test_a_misspelt_choice_is_refused_with_the_choices(hopline: Hopline, option:
 def test_the_choices_of_the_command_are_those_of_the_records() -> None:
     trace_command = importlib.import_module("analysis.commands.trace")
     assert trace_command.STATUSES == STATUSES
-    assert set(trace_command.PROTOCOLS) == set(PROTOCOL_NUMBERS)
+    layers = set(BY_NAME) - {"proxy"}  # a PROXY header is before a request, never one
+    assert set(trace_command.PROTOCOLS) == set(PROTOCOL_NUMBERS) | layers | {"grpc", "websocket", "tls", "exchange"}

@@ -1,4 +1,4 @@
-"""The timeline: whose an address was, which Service a port was, what stood behind it, at a moment."""
+"""The timeline: whose an address was, at a moment."""
 
 from __future__ import annotations
 
@@ -8,108 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster_objects import NODES, SECOND, VARIED, at, clock, endpoint_slice, event, listed, meta, pod, service, who
 
 from probes.addresses import parse
 from tracer.cluster import Owner, Timeline, read_cluster
 from tracer.cluster.history import Claim, History
 from tracer.cluster.lives import How, Sighting
 
-SECOND = 1_000_000_000
-NOON = 1_795_435_200  # 2026-11-23T12:00:00Z
 CAPTURES = Path(os.environ.get("HOPLINE_CAPTURES") or Path(__file__).parents[2] / "shared" / "captures")
 
 needs_captures = pytest.mark.skipif(not CAPTURES.is_dir(), reason="the shared captures are not here (HOPLINE_CAPTURES)")
-
-
-def at(seconds: float) -> int:
-    """Nanoseconds of noon plus `seconds`."""
-    return NOON * SECOND + round(seconds * SECOND)
-
-
-def clock(seconds: int) -> str:
-    """RFC 3339 of noon plus `seconds`."""
-    return f"2026-11-23T12:{seconds // 60:02}:{seconds % 60:02}Z"
-
-
-def meta(
-    name: str, created: int = 0, namespace: str | None = "shop", version: int = 1, uid: str | None = None, **more: Any
-) -> dict[str, Any]:
-    found = {"name": name, "uid": uid or f"uid-{name}", "resourceVersion": str(version), "creationTimestamp": clock(created), **more}
-    return {**found, "namespace": namespace} if namespace else found
-
-
-def pod(
-    name: str,
-    *ips: str,
-    created: int = 0,
-    started: int | None = None,
-    version: int = 1,
-    phase: str = "Running",
-    node: str = "node-a",
-    **spec: Any,
-) -> dict[str, Any]:
-    status: dict[str, Any] = {"phase": phase, "startTime": clock(created if started is None else started)}
-    if ips:
-        status |= {"podIP": ips[0], "podIPs": [{"ip": ip} for ip in ips]}
-    containers = [{"name": "app", "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}]}]
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": meta(name, created, version=version),
-        "spec": {"nodeName": node, "containers": containers, **spec},
-        "status": status,
-    }
-
-
-def node(name: str, address: str, cidr: str, **annotations: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": meta(name, namespace=None, annotations=annotations),
-        "spec": {"podCIDR": cidr, "podCIDRs": [cidr, "fd00:10:244::/64"]},
-        "status": {"addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": name}]},
-    }
-
-
-def service(name: str, *vips: str, status: dict[str, Any] | None = None, created: int = 0, version: int = 1, **spec: Any) -> dict[str, Any]:
-    ports = spec.pop("ports", [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"}])
-    addresses = {"clusterIP": vips[0], "clusterIPs": list(vips)} if vips else {}
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": meta(name, created, version=version),
-        "spec": {"type": "ClusterIP", "sessionAffinity": "None", **addresses, "ports": ports, **spec},
-        "status": status or {"loadBalancer": {}},
-    }
-
-
-def endpoint_slice(service_name: str, *addresses: str, ports: Any = ..., version: int = 1, **conditions: bool) -> dict[str, Any]:
-    state = {"ready": True, "serving": True, "terminating": False, **conditions}
-    target = {"kind": "Pod", "namespace": "shop", "name": "web-1"}
-    return {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": meta(f"{service_name}-slice", version=version, labels={"kubernetes.io/service-name": service_name}),
-        "addressType": "IPv4",
-        "endpoints": [{"addresses": [a], "conditions": state, "nodeName": "node-a", "targetRef": target} for a in addresses] or None,
-        "ports": [{"name": "http", "protocol": "TCP", "port": 8080}] if ports is ... else ports,
-    }
-
-
-NODES = [node("node-a", "172.30.0.11", "10.244.0.0/24"), node("node-b", "172.30.0.12", "10.244.1.0/24")]
-
-
-def event(seconds: float, how: str, item: dict[str, Any]) -> Sighting:
-    return Sighting(How(how), item, at(seconds), at(seconds))
-
-
-def listed(*items: dict[str, Any], floor: float = 0) -> list[Sighting]:
-    return [Sighting(How.LISTED, item, None, at(floor)) for item in items]
-
-
-def who(timeline: Timeline, address: str, seconds: float, port: int | None = None, protocol: str = "tcp") -> str | None:
-    owner = timeline.owner(parse(address), at(seconds), port, protocol)
-    return None if owner is None else f"{owner.kind} {owner.name or ''}".strip()
 
 
 def test_an_empty_timeline_knows_nobody() -> None:
@@ -271,132 +179,6 @@ def test_a_pod_whose_sandbox_was_rebuilt_changes_its_address() -> None:
     timeline = Timeline([*listed(*NODES, first), event(40, "MODIFIED", second)])
     assert [who(timeline, "10.244.0.7", moment) for moment in (39, 41)] == ["pod web-1", None]
     assert [who(timeline, "10.244.0.8", moment) for moment in (39, 41)] == [None, "pod web-1"]
-
-
-VARIED = [
-    *NODES,
-    service("web", "10.96.1.1", "fd00:96::1", internalTrafficPolicy="Local", sessionAffinity="ClientIP"),
-    service(
-        "lb",
-        "10.96.1.2",
-        type="LoadBalancer",
-        externalTrafficPolicy="Local",
-        ports=[{"name": "http", "port": 80, "targetPort": 8080, "nodePort": 30080}, {"name": "dns", "port": 53, "protocol": "UDP"}],
-        externalIPs=["192.0.2.50", "172.30.0.12"],
-        status={"loadBalancer": {"ingress": [{"ip": "203.0.113.9", "ipMode": "Proxy"}, {"hostname": "lb.example"}]}},
-    ),
-    service("bare", "None", ports=[{"port": 8080, "targetPort": "http"}]),
-    service("alias", type="ExternalName", externalName="db.example"),
-    service("broken", "10.96.1.9", ports=[{"name": "x"}, {"port": "80"}, "no", {"port": 81, "targetPort": {"a": 1}, "nodePort": 0}]),
-]
-
-
-@pytest.mark.parametrize(
-    ("address", "port", "protocol", "expected"),
-    [
-        ("10.96.1.1", 80, "tcp", ("web", "ClusterIP", "http", "http")),
-        ("fd00:96::1", 80, "tcp", ("web", "ClusterIP", "http", "http")),
-        ("10.96.1.1", 81, "tcp", None),  # unallocated port of a VIP
-        ("10.96.1.1", 80, "udp", None),
-        ("10.96.1.1", 30080, "tcp", None),  # a nodePort is not one of VIPs
-        ("10.96.1.2", 80, "tcp", ("lb", "ClusterIP", "http", "8080")),
-        ("10.96.1.2", 53, "udp", ("lb", "ClusterIP", "dns", "53")),  # targetPort defaults to the port
-        ("203.0.113.9", 80, "tcp", ("lb", "LoadBalancer", "http", "8080")),
-        ("192.0.2.50", 80, "tcp", ("lb", "ExternalIP", "http", "8080")),
-        ("172.30.0.12", 80, "tcp", ("lb", "ExternalIP", "http", "8080")),  # an externalIP may be a node's
-        ("172.30.0.12", 30080, "tcp", ("lb", "NodePort", "http", "8080")),
-        ("172.30.0.11", 30080, "tcp", ("lb", "NodePort", "http", "8080")),
-        ("10.244.0.1", 30080, "tcp", ("lb", "NodePort", "http", "8080")),  # on the bridge too
-        ("192.0.2.7", 30080, "tcp", ("lb", "NodePort", "http", "8080")),  # told of by `ip addr`
-        ("198.51.100.4", 30080, "tcp", None),
-        ("10.96.1.9", 81, "tcp", ("broken", "ClusterIP", None, None)),
-        ("10.96.1.9", 80, "tcp", None),
-    ],
-)
-def test_a_service_answers_on_its_addresses_and_ports(address: str, port: int, protocol: str, expected: tuple[object, ...] | None) -> None:
-    timeline = Timeline.of(VARIED)
-    timeline.add_node_address("node-a", parse("192.0.2.7"))
-    timeline.add_node_address("node-a", parse("10.96.1.1"))  # kube-ipvs0
-    found = timeline.service(parse(address), port, protocol, at(1))
-    assert (found and (found.name, found.via, found.port_name, found.target_port)) == expected
-
-
-def test_a_service_port_carries_what_the_spec_says() -> None:
-    timeline = Timeline.of(VARIED)
-    web = timeline.service(parse("10.96.1.1"), 80, "tcp", at(1))
-    balanced = timeline.service(parse("203.0.113.9"), 80, "tcp", at(1))
-    assert web is not None
-    assert balanced is not None
-    assert (web.internal_traffic_policy, web.session_affinity, web.headless, web.node_port, web.ip_mode) == (
-        "Local",
-        "ClientIP",
-        False,
-        None,
-        None,
-    )
-    assert (balanced.external_traffic_policy, balanced.node_port, balanced.type, balanced.ip_mode) == (
-        "Local",
-        30080,
-        "LoadBalancer",
-        "Proxy",
-    )
-    assert timeline.is_service_address(parse("203.0.113.9"), at(1))
-    assert not timeline.is_service_address(parse("203.0.113.9"), at(-1))
-    assert not timeline.is_service_address(parse("172.30.0.11"), at(1))
-
-
-def test_a_cluster_ip_used_again_is_the_later_service() -> None:
-    first, second = service("one", "10.96.1.1", version=1), service("two", "10.96.1.1", created=30, version=9)
-    timeline = Timeline([*listed(first), event(20, "DELETED", first), event(30.5, "ADDED", second)])
-    names = [found and found.name for found in (timeline.service(parse("10.96.1.1"), 80, "tcp", at(moment)) for moment in (19, 25, 31))]
-    assert names == ["one", None, "two"]
-
-
-def test_a_service_changed_between_two_dumps_is_the_old_one_while_the_first_dump_saw_it() -> None:
-    old, new = service("web", "10.96.1.1", version=1), service("web", "10.96.1.2", version=9)
-    timeline = Timeline([*listed(new, floor=60), *listed(old, floor=30)])
-    assert [timeline.is_service_address(parse("10.96.1.1"), at(moment)) for moment in (29, 31)] == [True, False]
-
-
-def test_endpoints_are_those_of_the_moment_with_their_conditions() -> None:
-    first = endpoint_slice("web", "10.244.0.7", "10.244.0.8")
-    second = endpoint_slice("web", "10.244.0.8", version=2, ready=False, terminating=True)
-    six = endpoint_slice("web", "fd00:10:244::8")
-    six["metadata"] |= {"name": "web-six", "uid": "six"}
-    timeline = Timeline([*listed(first, six), event(20, "MODIFIED", second), event(40, "DELETED", second)])
-
-    def found(moment: float) -> list[tuple[str, int | None, bool | None, bool | None]]:
-        endpoints = timeline.endpoints("shop", "web", "http", "tcp", at(moment))
-        return [(str(e.address[1] & 255), e.port, e.ready, e.terminating) for e in endpoints]
-
-    both = [("7", 8080, True, False), ("8", 8080, True, False), ("8", 8080, True, False)]
-    assert (found(-1), sorted(found(19.9)), found(40)) == ([], sorted(both), both[2:])
-    assert sorted(found(20)) == sorted([("8", 8080, False, True), both[2]])
-    assert timeline.endpoints("shop", "web", "http", "udp", at(1)) == ()
-    assert timeline.endpoints("shop", "web", "admin", "tcp", at(1)) == ()
-    assert timeline.endpoints("shop", "no", "http", "tcp", at(1)) == ()
-    endpoint = timeline.endpoints("shop", "web", "http", "tcp", at(1))[0]
-    assert (endpoint.pod, endpoint.namespace, endpoint.node, endpoint.port_name) == ("web-1", "shop", "node-a", "http")
-
-
-@pytest.mark.parametrize("ports", [None, []])
-def test_slices_without_ports_have_endpoints_for_no_named_port(ports: object) -> None:
-    timeline = Timeline.of([endpoint_slice("web", "10.244.0.7", ports=ports), endpoint_slice("empty", ports=ports)])
-    assert timeline.endpoints("shop", "web", "http", "tcp", at(1)) == ()
-    assert [endpoint.port for endpoint in timeline.endpoints("shop", "web", None, "tcp", at(1))] == [None]
-    assert timeline.endpoints("shop", "empty", None, "tcp", at(1)) == ()
-
-
-def test_services_are_found_by_their_endpoints() -> None:
-    unnamed = endpoint_slice("bare", "10.244.0.7", ports=[{"name": "", "protocol": "TCP", "port": 8080}])
-    timeline = Timeline.of([*VARIED, unnamed, endpoint_slice("web", "10.244.0.7")])
-    found = timeline.services_of_endpoint(parse("10.244.0.7"), 8080, "tcp", at(1))
-    assert [(port.name, port.via, port.headless, port.port) for port in found] == [
-        ("bare", "Headless", True, 8080),
-        ("web", "ClusterIP", False, 80),
-    ]
-    assert timeline.services_of_endpoint(parse("10.244.0.7"), 8081, "tcp", at(1)) == ()
-    assert timeline.services_of_endpoint(parse("10.244.0.7"), 8080, "tcp", at(-1)) == ()
 
 
 def test_a_pod_is_controlled_by_its_deployment_through_its_replica_set() -> None:

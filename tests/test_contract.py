@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import numpy as np
-import pandas as pd
-import pyarrow.parquet as pq
-import pytest
-from conftest import SAMPLES, traced_sample
 
 from analysis.contract import SCHEMA
-from analysis.frames import CONNECTIONS, TABLES, frames, load
-from analysis.parquet import write_parquet
 from analysis.summary import summarise
 from probes import schema as captured
 from probes.schema import LEDGER, OBSERVATIONS, Schema, size
@@ -162,56 +155,6 @@ def test_rows_refer_to_rows(traced: Trace) -> None:
     assert set(tables.connections["status"].tolist()) <= set(range(len(STATUSES)))
 
 
-def test_frames_are_as_documented(traced: Trace, records: list[Record]) -> None:
-    made = frames(traced)
-    for name, columns in TABLES.items():
-        frame = getattr(made, name)
-        assert {column: str(dtype) for column, dtype in frame.dtypes.items()} == {
-            column: dtype for column, (dtype, _, _) in columns.items()
-        }
-        assert set(frame["id"]) <= {record["id"] for record in records}
-    assert made.connections["id"].tolist() == [record["id"] for record in records]
-    counts = {name: sum(len(record[name]) for record in records) for name in ("translations", "hops", "losses")}
-    assert {name: len(getattr(made, name)) for name in counts} == counts
-    by_id = made.connections.set_index("id")
-    for record in records:
-        row = by_id.loc[record["id"]]
-        assert row["start"].value == record["start_ns"]
-        assert row["status"] == record["status"]
-        assert (row["original_src"] if record["original"] else None) == (record["original"] or {}).get("src")
-
-
-# a client's own port is seldom a declared one; nothing was lost between the nodes of the samples
-UNFILLED = {"client_container", "first_missed_at"}
-
-
-def test_no_column_of_the_samples_is_empty_everywhere() -> None:
-    """A documented column that nothing fills is a lie."""
-    made = [frames(traced_sample(path)) for path in sorted(SAMPLES.iterdir()) if path.is_dir()]
-    for name, columns in TABLES.items():
-        filled = pd.concat([getattr(each, name) for each in made]).notna().any()
-        assert {column for column in columns if not filled[column]} <= UNFILLED
-
-
-def test_load_reads_folders_and_files() -> None:
-    folder = SAMPLES / "iptables"
-    whole = load(folder).connections
-    assert len(whole) == 44
-    alone = load(*sorted(folder.glob("*.pcap")), cluster=[folder / "cluster.json.gz"]).connections
-    assert alone["server_name"].tolist() == whole["server_name"].tolist()
-
-
-def test_parquet_says_units_and_meanings(traced: Trace, tmp_path: Path) -> None:
-    write_parquet(tmp_path / "tables", traced)
-    made = frames(traced)
-    for name, columns in TABLES.items():
-        path = tmp_path / "tables" / f"{name}.parquet"
-        for field in pq.read_schema(path):
-            _, unit, meaning = columns[field.name]
-            assert field.metadata == {b"unit": unit.encode(), b"meaning": meaning.encode()}
-        pd.testing.assert_frame_equal(pd.read_parquet(path), getattr(made, name), check_dtype=True)
-
-
 def test_summary_counts_add_up(traced: Trace, records: list[Record]) -> None:
     summary = summarise(traced, records)
     assert sum(summary["connections"]["by_status"].values()) == summary["connections"]["total"] == len(records)
@@ -219,14 +162,3 @@ def test_summary_counts_add_up(traced: Trace, records: list[Record]) -> None:
     assert summary["first_ns"] <= min(record["start_ns"] for record in records)
     assert summary["last_ns"] >= max(record["end_ns"] for record in records)
     assert summary["nodes_not_captured"] == []
-
-
-@pytest.mark.parametrize("end", ["client", "server"])
-def test_ends_have_the_same_columns(end: str) -> None:
-    assert {name.partition("_")[2] for name in CONNECTIONS if name.startswith(f"{end}_")} >= {
-        "address",
-        "kind",
-        "namespace",
-        "name",
-        "node",
-    }

@@ -15,6 +15,7 @@ from rich.cells import cell_len
 
 from analysis.commands import doctor as command
 from analysis.commands.doctor import TINY_CAPTURE
+from probes.live.features import NEEDS, tried
 
 module = importlib.import_module("analysis.commands.doctor")
 ALL_CAPABILITIES = "CapEff:\t000001ffffffffff\n"
@@ -24,6 +25,7 @@ ALL_CAPABILITIES = "CapEff:\t000001ffffffffff\n"
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A root folder whose /proc and /sys a test fills, and no kubeconfig."""
     monkeypatch.setattr(module, "ROOT", tmp_path)
+    module._tried.cache_clear()
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     return tmp_path
@@ -62,21 +64,25 @@ def test_a_table_that_fits_the_screen(hopline: Hopline, machine: Path) -> None:
 
 def test_an_empty_machine_lacks_what_is_live(hopline: Hopline, machine: Path) -> None:
     found = verdicts(hopline)
-    for feature in ("cluster snapshot, watch", "live packets", "conntrack events", "kprobes", "IPVS"):
+    for feature in ("cluster snapshot, watch", "IPVS", *(f"record {probe}" for probe in NEEDS)):
         assert not found[feature]["ok"], feature
-    assert "CAP_NET_RAW, CAP_BPF" in found["live packets"]["why"]
-    assert "mount -t tracefs" in found["kprobes"]["fix"]
+    assert "not permitted: CAP_BPF, CAP_PERFMON, CAP_NET_RAW" in found["record packets"]["why"]
 
 
 def test_a_full_machine_lacks_nothing_live(hopline: Hopline, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(
-        machine, kubeconfig="apiVersion: v1\n", proc__self__status=ALL_CAPABILITIES, sys__kernel__btf__vmlinux="", proc__net__ip_vs="",
-        proc__sys__net__netfilter__nf_conntrack_count="0", sys__kernel__tracing__kprobe_events="",
-        sys__kernel__security__lockdown="none [integrity] confidentiality\n", bcc__libbcc="",
+        machine, kubeconfig="apiVersion: v1\n", proc__self__status=ALL_CAPABILITIES, proc__net__ip_vs="",
     )  # fmt: skip
+    kernel_has(monkeypatch)
     found_bcc(machine, monkeypatch, "libbcc.py")
     found = verdicts(hopline)
     assert [feature for feature, verdict in found.items() if not verdict["ok"] and feature != "deep look at packets"] == []
+
+
+def kernel_has(monkeypatch: pytest.MonkeyPatch, **refused: str) -> None:
+    """A kernel that allows everything but what is `refused`."""
+    features = {feature for needs in NEEDS.values() for feature in (*needs.features, *needs.better)}
+    monkeypatch.setattr("probes.live.features.tried", lambda root: {feature: refused.get(feature) for feature in features})
 
 
 def found_bcc(machine: Path, monkeypatch: pytest.MonkeyPatch, *files: str) -> None:
@@ -98,7 +104,9 @@ def test_bcc_is_debians_not_pypis(
     files: tuple[str, ...], said: str | None, hopline: Hopline, machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found_bcc(machine, monkeypatch, *files)
-    live = verdicts(hopline)["live packets"]
+    fill(machine, proc__self__status=ALL_CAPABILITIES)
+    kernel_has(monkeypatch)
+    live = verdicts(hopline)["record packets"]
     assert ("bcc" in live["why"]) == (said is not None)
     if said:
         assert said in live["why"]
@@ -110,15 +118,37 @@ def test_bcc_is_debians_not_pypis(
     [("0", {"CAP_NET_RAW", "CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"}), ("2000", {"CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"}),
      ("200000", {"CAP_NET_RAW", "CAP_NET_ADMIN"}), ("1ffffffffff", set())],
 )  # fmt: skip
-def test_capabilities_count_not_the_user(mask: str, lacking: set[str], hopline: Hopline, machine: Path) -> None:
+def test_capabilities_count_not_the_user(
+    mask: str, lacking: set[str], hopline: Hopline, machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel_has(monkeypatch)
     fill(machine, proc__self__status=f"Uid:\t0\t0\nCapEff:\t{mask:0>16}\n")
     said = " ".join(verdict["why"] for verdict in verdicts(hopline).values())
     assert {name for name in ("CAP_NET_RAW", "CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON") if name in said} == lacking
 
 
-def test_lockdown_in_its_strong_form_forbids_kprobes(hopline: Hopline, machine: Path) -> None:
-    fill(machine, sys__kernel__security__lockdown="none integrity [confidentiality]\n")
-    assert "locked down" in verdicts(hopline)["kprobes"]["why"]
+def test_what_a_kernel_refuses_is_said_of_the_probes_that_need_it(hopline: Hopline, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(machine, proc__self__status="CapEff:\t000000c000001000\n")  # CAP_NET_ADMIN, CAP_BPF, CAP_PERFMON
+    found_bcc(machine, monkeypatch, "libbcc.py")
+    kernel_has(monkeypatch, **{"kernel memory": "its lockdown is confidentiality"})
+    found = verdicts(hopline)
+    assert found["record sockets"]["ok"]
+    assert found["record drops"]["ok"]
+    assert "without whose packets they were (kernel memory: its lockdown is confidentiality)" in found["record drops"]["why"]
+    assert "without names of the places (CAP_SYSLOG missing)" in found["record drops"]["why"]
+    assert found["record natpath"]["why"] == "kernel memory: its lockdown is confidentiality"
+    assert "lockdown=integrity" in found["record natpath"]["fix"]
+    assert not found["record packets"]["ok"]
+
+
+def test_trying_leaves_nothing_open() -> None:
+    def opened() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    tried()
+    before = opened()
+    tried()
+    assert opened() == before
 
 
 def test_a_pod_has_credentials_of_its_own(hopline: Hopline, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

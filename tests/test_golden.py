@@ -12,6 +12,10 @@ from conftest import ROOT, Hopline
 SHOWN = {"iptables": "c18", "nftables": "c20", "ipvs": "c16", "failures": "c41", "dual-stack": "c13"}
 
 
+# a request of each: through the ingress to database and DNS, over service-upstream, in IPVS, refused, IPv6 in and IPv4 on
+EXPLAINED = {"iptables": "t6", "nftables": "t14", "ipvs": "t4", "failures": "r5", "dual-stack": "t14"}
+
+
 def settle(path: Path, said: str, request: pytest.FixtureRequest) -> str:
     """What the golden file says; with --update-golden, writes it first."""
     if request.config.getoption("--update-golden"):
@@ -52,6 +56,12 @@ def test_picture_is_the_golden_one(sample: Path, hopline: Hopline, request: pyte
     run = hopline("show", sample.relative_to(ROOT), SHOWN[sample.name])
     assert run.code == 0
     assert run.out == settle(sample / "show.txt", run.out, request)
+
+
+def test_story_is_the_golden_one(sample: Path, hopline: Hopline, request: pytest.FixtureRequest) -> None:
+    run = hopline("explain", sample.relative_to(ROOT), EXPLAINED[sample.name], "--no-packets", columns=150)
+    assert run.code == 0
+    assert run.out == settle(sample / "explain.txt", run.out, request)
 
 
 def test_every_sample_has_a_picture() -> None:

@@ -145,3 +145,25 @@ def test_a_capture_that_rotates_is_one_observation_point(tmp_path: Path) -> None
         return records
 
     assert places(tmp_path) == places(sample)
+
+
+def test_equal_answers_that_cross_are_told_apart_by_where_they_go(tmp_path: Path) -> None:
+    """IPv6 has no IP ID, and everybody gets the same answer: each half of a NAT is found by the end that it kept."""
+    client, node, pod = "fd00:172:30::100", "fd00:172:30::12", "fd00:10:244:2::12"
+    ports = (40001, 40003, 40007)
+
+    def seen(at: int, source: tuple[str, int], to: tuple[str, int], payload: bytes, point: int, way: int) -> tuple[int, bytes]:
+        return at, p.sll2(p.ip6(source[0], to[0], p.udp(source[1], to[1], payload)), point, way)
+
+    questions = [
+        sighting
+        for index, port in enumerate(ports)
+        for sighting in (
+            seen(10 * index, (client, port), (node, 30053), b"who %d" % index, ETH0, IN),
+            seen(10 * index + 3, (node, 50000 + index), (pod, 5353), b"who %d" % index, VETH, OUT),
+        )
+    ]
+    halves = [seen(2000 + index, (pod, 5353), (client, port), b"everybody", VETH, IN) for index, port in enumerate(ports)]
+    wholes = [seen(2010 + index, (node, 30053), (client, port), b"everybody", ETH0, OUT) for index, port in enumerate(ports)]
+    records = _records(tmp_path, node_b=[*questions, *halves, *wholes])
+    assert sorted((record["original"] or {}).get("src", "") for record in records) == [f"[{client}]:{port}" for port in ports]

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import re
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
-from conftest import CAPTURES
+from scoring import SCORER, Score, inputs, scored, scorer
 
 from analysis.records import Record, Recorder
 from probes.schema import take
-from tracer.bundle import Bundle, kind_of, read_bundle
+from tracer.bundle import Bundle, read_bundle
 from tracer.trace import trace
 
-SCORER = CAPTURES.parent / "eval" / "score.py"
 FACTS = "translated,client,server,service"
 NODES = ("node-a", "node-b", "node-c")
 DROPPED_SHARE = 0.05
@@ -28,53 +23,17 @@ DROPPED_SHARE = 0.05
 pytestmark = pytest.mark.skipif(not SCORER.exists(), reason=f"no scorer at {SCORER}")
 
 
-@dataclass(frozen=True)
-class Score:
-    """Judged requests, those with every fact right, and per fact how many were right, missing, wrong."""
-
-    exact: int
-    judged: int
-    facts: dict[str, tuple[int, int, int]]
-    text: str
-
-    @property
-    def wrong(self) -> int:
-        return sum(wrong for _, _, wrong in self.facts.values())
-
-
 Scorer = Callable[..., Score]
 
 
-@pytest.fixture(scope="session")
-def scorer() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("score", SCORER)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def score(scorer: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Scorer:
+def score() -> Scorer:
     def run(capture: Path, records: list[Record], *options: str, facts: str = FACTS) -> Score:
-        output = tmp_path / "out.jsonl"
-        output.write_text("".join(json.dumps(record) + "\n" for record in records))
-        monkeypatch.setattr(sys, "argv", ["score.py", *options, "--facts", facts, str(capture / "truth.jsonl"), str(output)])
-        scorer.main()
-        text = capsys.readouterr().out
-        rows = {name: tuple(map(int, counts)) for name, *counts in re.findall(r"^(\w+) +(\d+) +(\d+) +(\d+)$", text, re.MULTILINE)}
-        last = re.search(r"^exact (\d+)/(\d+)", text, re.MULTILINE)
-        assert last, text
-        assert set(rows) == {*facts.split(","), "unjoined"}
-        return Score(int(last[1]), int(last[2]), rows, text)  # type: ignore[arg-type]  # three numbers each
+        told = scored(capture, records, *options, "--facts", facts)
+        assert set(told.facts) == {*facts.split(","), "unjoined"}
+        return told
 
     return run
-
-
-def inputs(capture: Path) -> list[Path]:
-    """What hopline may read of a recorded capture: never the truth or the logs it came from."""
-    return sorted(path for path in capture.iterdir() if kind_of(path))
 
 
 def records_of(bundle: Bundle) -> list[Record]:
@@ -85,13 +44,14 @@ def without_rules(record: Record) -> Record:
     return record | {"verdict": None, "translations": [step | {"rules": None} for step in record["translations"]]}
 
 
-def expected_failures(scorer: ModuleType, capture: Path) -> int:
+def expected_failures(capture: Path) -> int:
     """How many of the clients' own attempts failed, and how many of those can be in a capture at all."""
-    requests = scorer.load(capture / "truth.jsonl")
-    return sum(scorer.failure(request, leg) is not None for request in requests for leg in request["legs"])
+    judge = scorer()
+    requests = judge.load(capture / "truth.jsonl")
+    return sum(judge.failure(request, leg) is not None for request in requests for leg in request["legs"])
 
 
-def test_every_fact_is_right(capture: Path, score: Scorer, scorer: ModuleType) -> None:
+def test_every_fact_is_right(capture: Path, score: Scorer) -> None:
     bundle = read_bundle(inputs(capture))
     assert bundle.problems == []
     records = records_of(bundle)
@@ -102,7 +62,7 @@ def test_every_fact_is_right(capture: Path, score: Scorer, scorer: ModuleType) -
     status = score(capture, records, *options, facts="status")
     right, _, wrong = status.facts["status"]
     assert wrong == 0, status.text
-    assert right >= expected_failures(scorer, capture), status.text
+    assert right >= expected_failures(capture), status.text
 
     if bundle.rules:
         assert records_of(replace(bundle, rules={})) == [without_rules(record) for record in records]
