@@ -52,17 +52,25 @@ class ServicePort:
         """namespace/name:port as kube-proxy prints it (ServicePortName.String)."""
         return f"{self.namespace}/{self.name}:{self.port_name}" if self.port_name else f"{self.namespace}/{self.name}"
 
+    @property
+    def external(self) -> bool:
+        """Whether it has more than a ClusterIP."""
+        return bool(self.node_port or self.load_balancer_ips or self.external_ips)
+
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
     """What rules depend on besides Services.
 
-    `addresses` are the node's own, of one family: those that node ports are open on. `accounting` says whether the kernel has nfacct
-    objects (xt_nfacct), with which kube-proxy counts INVALID packets dropped and node ports used over loopback.
+    `addresses` are the node's own, of one family. Node ports are open on the first alone in nftables (the Node object's), on each in IPVS,
+    and on whatever the kernel calls local in iptables. `service_cidrs` come from ServiceCIDR objects: nftables drops what goes to an
+    address in them that no Service has. `accounting` says whether the kernel has nfacct objects (xt_nfacct), with which kube-proxy's
+    iptables mode counts INVALID packets dropped and node ports used over loopback.
     """
 
     cluster_cidr: str  # pods' addresses; traffic from elsewhere to a ClusterIP is masqueraded
     addresses: tuple[str, ...] = ()
+    service_cidrs: tuple[str, ...] = ()
     mark: int = MASQUERADE_MARK
     accounting: bool = False
 
