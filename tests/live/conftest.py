@@ -1,4 +1,4 @@
-"""A server, a kubeconfig that leads to it, and watches that end with their test."""
+"""A server, a kubeconfig that leads to it, watches that end with their test; a road through NAT for a module's tests."""
 
 from __future__ import annotations
 
@@ -8,12 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kernel.lab import missing
 
 from tracer.live import Api, connect
 
 from .cluster_server import ClusterServer
 from .collected import Cluster
+from .road import Road, road
 from .server import Recording, Server
+
+
+@pytest.fixture(scope="module")
+def way(request: pytest.FixtureRequest) -> Iterator[Road]:
+    reason = missing()
+    if reason:
+        pytest.skip(reason)
+    with road(request.module.__name__.rpartition("_")[2]) as built:
+        yield built
 
 
 @pytest.fixture

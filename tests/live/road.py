@@ -10,11 +10,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -142,25 +142,24 @@ def _servers(built: Road) -> Iterator[None]:
         datagrams.close()
 
 
-class Recorded:
-    """`hopline record` in a namespace of the road."""
+class Places(Protocol):
+    """Namespaces that commands run in."""
 
-    def __init__(self, road_: Road, folder: Path, *options: str, place: str = "router", wait: bool = True) -> None:
-        self.folder, self._log = folder, folder.with_name(folder.name + ".log")
-        words = [
-            sys.executable,
-            "-c",
-            "from analysis.commands import main; main()",
-            "record",
-            "-o",
-            str(folder),
-            "--node",
-            "n",
-            "--log",
-            "json",
-        ]
+    def command(self, place: str, *words: str) -> list[str]:
+        """`words` as a command in `place`."""
+
+
+class Recorded:
+    """`hopline record` in one of several namespaces; every step may take `seconds`."""
+
+    def __init__(
+        self, places: Places, folder: Path, *options: str, place: str = "router", node: str = "n", wait: bool = True, seconds: int = SECONDS
+    ) -> None:
+        self.folder, self.node, self._seconds = folder, node, seconds
+        self._log = folder.with_name(folder.name + ".log")
+        words = [*RECORD, "-o", str(folder), "--node", node, "--log", "json", *options]
         with self._log.open("w") as log:
-            self.process = subprocess.Popen(road_.command(place, *words, *options), stderr=log)
+            self.process = subprocess.Popen(places.command(place, *words), stderr=log)
         if wait:
             self.until(lambda lines: any(line["event"] == "recording" for line in lines))
 
@@ -168,7 +167,7 @@ class Recorded:
         return [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{") and line.endswith("}")]
 
     def until(self, holds: Any) -> None:
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + self._seconds
         while not holds(self.said()):
             assert self.process.poll() is None, self._log.read_text()
             assert time.monotonic() < deadline, self._log.read_text()
@@ -178,18 +177,18 @@ class Recorded:
         """Its account of itself."""
         time.sleep(0.1)
         self.process.send_signal(how)
-        self.process.wait(SECONDS)
+        self.process.wait(self._seconds)
         return self.account()
 
     def account(self) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads((self.folder / "n.recording.json").read_text())
+        told: dict[str, Any] = json.loads((self.folder / f"{self.node}.recording.json").read_text())
         return told
 
     def captures(self) -> list[Capture]:
         found = []
-        for path in sorted((self.folder / "n").glob("*.pcapng")):
+        for path in sorted((self.folder / self.node).glob("*.pcapng")):
             with path.open("rb") as stream:
-                found.append(read_capture(stream, path.name, "n"))
+                found.append(read_capture(stream, path.name, self.node))
         return found
 
     def tuples(self) -> dict[str, set[tuple[str, int, str, int]]]:
@@ -202,6 +201,24 @@ class Recorded:
                 name = capture.points[rows["point"][row]].interface
                 found.setdefault(name, set()).add((src, int(rows["sport"][row]), dst, int(rows["dport"][row])))
         return found
+
+
+@contextmanager
+def recorders(places: Places, folder: Path, *always: str) -> Iterator[Callable[..., Recorded]]:
+    """What begins recorders, each with `always` and its own options; `within` and `name` say where it writes. None outlives the block."""
+    begun: list[Recorded] = []
+
+    def begin(*options: str, within: Path = folder, name: str = "bundle", **how: Any) -> Recorded:
+        begun.append(Recorded(places, within / name, *always, *options, **how))
+        return begun[-1]
+
+    try:
+        yield begin
+    finally:
+        for each in begun:
+            if each.process.poll() is None:
+                each.process.kill()
+                each.process.wait()
 
 
 def holds(account: dict[str, Any]) -> bool:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from kernel.lab import missing
 
 from analysis.records import Recorder
 from probes.live.attach import tcx_programs
@@ -19,33 +18,15 @@ from probes.live.packets.tc import EGRESS, INGRESS
 from tracer.bundle import read_bundle
 from tracer.trace import trace
 
-from .road import CLIENT, PORT, RECORD, SERVER, TARGET, VIP, Recorded, Road, holds, road
+from .road import CLIENT, PORT, RECORD, SERVER, TARGET, VIP, Recorded, Road, holds, recorders
 
 CONNECTIONS = 23
 
 
-@pytest.fixture(scope="module")
-def way() -> Iterator[Road]:
-    reason = missing()
-    if reason:
-        pytest.skip(reason)
-    with road("record") as built:
-        yield built
-
-
 @pytest.fixture
 def record(way: Road, tmp_path: Path) -> Iterator[Callable[..., Recorded]]:
-    begun: list[Recorded] = []
-
-    def begin(*options: str, name: str = "bundle", **how: object) -> Recorded:
-        begun.append(Recorded(way, tmp_path / name, *options, **how))
-        return begun[-1]
-
-    yield begin
-    for each in begun:
-        if each.process.poll() is None:
-            each.process.kill()
-            each.process.wait()
+    with recorders(way, tmp_path) as begin:
+        yield begin
 
 
 def test_a_recording_is_a_bundle_that_tells_every_connection(way: Road, record: Callable[..., Recorded]) -> None:

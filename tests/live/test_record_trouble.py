@@ -10,38 +10,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from kernel.lab import missing
 
 from probes.live.clock import STEP_NS, Clock
 from tracer.bundle import read_bundle
 
-from .road import Recorded, Road, holds, road
+from .road import Recorded, Road, holds, recorders
 
 BURST = 101
 
 
-@pytest.fixture(scope="module")
-def way() -> Iterator[Road]:
-    reason = missing()
-    if reason:
-        pytest.skip(reason)
-    with road("trouble") as built:
-        yield built
-
-
 @pytest.fixture
-def record(way: Road) -> Iterator[Callable[..., Recorded]]:
-    begun: list[Recorded] = []
-
-    def begin(folder: Path, *options: str) -> Recorded:
-        begun.append(Recorded(way, folder, "--probes", "packets", "--net", "10.0.0.0/8", *options))  # without ARP
-        return begun[-1]
-
-    yield begin
-    for each in begun:
-        if each.process.poll() is None:
-            each.process.kill()
-            each.process.wait()
+def record(way: Road, tmp_path: Path) -> Iterator[Callable[..., Recorded]]:
+    with recorders(way, tmp_path, "--probes", "packets", "--net", "10.0.0.0/8") as begin:  # without ARP
+        yield begin
 
 
 @pytest.fixture
@@ -59,7 +40,7 @@ def frames(running: Recorded) -> int:
 
 
 def test_killed_it_loses_nothing_that_was_written(way: Road, tmp_path: Path, record: Callable[..., Recorded]) -> None:
-    running = record(tmp_path / "bundle", "--segment-bytes", "64K")
+    running = record("--segment-bytes", "64K")
     way.send([b"%05d" % number * 99 for number in range(BURST)])
     running.until(lambda lines: any(line["event"] == "progress" and line["written"] >= 4 * BURST for line in lines))
     running.end(signal.SIGKILL)
@@ -71,7 +52,7 @@ def test_killed_it_loses_nothing_that_was_written(way: Road, tmp_path: Path, rec
 
 
 def test_a_full_disk_costs_the_oldest_segments(way: Road, disk: Path, record: Callable[..., Recorded]) -> None:
-    running = record(disk / "bundle")
+    running = record(within=disk)
     for _ in range(9):
         way.send([os.urandom(1000) for _ in range(BURST)])
     account = running.end()
@@ -84,7 +65,7 @@ def test_a_full_disk_costs_the_oldest_segments(way: Road, disk: Path, record: Ca
 
 
 def test_a_budget_that_stops_ends_the_recording(way: Road, tmp_path: Path, record: Callable[..., Recorded]) -> None:
-    running = record(tmp_path / "bundle", "--max-disk", "256K", "--when-full", "stop")
+    running = record("--max-disk", "256K", "--when-full", "stop")
     way.send([os.urandom(1000) for _ in range(2 * BURST)])
     running.process.wait(30)
     account = running.account()
@@ -97,7 +78,7 @@ def test_a_budget_that_stops_ends_the_recording(way: Road, tmp_path: Path, recor
 
 def test_a_ring_that_is_full_drops_and_counts(way: Road, tmp_path: Path, record: Callable[..., Recorded]) -> None:
     """A recorder that does not come to run: more packets than its buffer holds."""
-    running = record(tmp_path / "bundle", "--buffer", "128K")
+    running = record("--buffer", "128K")
     way.send([b"seen"])
     os.kill(running.process.pid, signal.SIGSTOP)
     for _ in range(5):
