@@ -7,11 +7,21 @@ from pathlib import Path
 import pytest
 from conftest import CAPTURES, SAMPLES
 from kube_proxy_dumps import (
-    SHARED, by_service, ipsets, nft_table, nodes, objects, own_addresses, servers, service_ports, tables, view,
+    SHARED,
+    by_service,
+    ipsets,
+    nft_table,
+    nodes,
+    objects,
+    own_addresses,
+    servers,
+    service_ports,
+    tables,
+    view,
 )  # fmt: skip
 
-from probes.live.kube_proxy.ipvs import ipvs
 from probes.live.kube_proxy.iptables import restore
+from probes.live.kube_proxy.ipvs import ipvs
 from probes.live.kube_proxy.nftables import ruleset
 
 FAMILIES = (False, True)  # IPv6?

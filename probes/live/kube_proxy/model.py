@@ -63,9 +63,9 @@ class NodeView:
     """What rules depend on besides Services.
 
     `addresses` are the node's own, of one family. Node ports are open on the first alone in nftables (the Node object's; on all that is
-    local where there is none), on each in IPVS, and on whatever the kernel calls local in iptables. `service_cidrs` come from ServiceCIDR objects: nftables drops what goes to an
-    address in them that no Service has. `accounting` says whether the kernel has nfacct objects (xt_nfacct), with which kube-proxy's
-    iptables mode counts INVALID packets dropped and node ports used over loopback.
+    local where there is none), on each in IPVS, and on whatever the kernel calls local in iptables. `service_cidrs` come from ServiceCIDR
+    objects: nftables drops what goes to an address in them that no Service has. `accounting` says whether the kernel has nfacct objects
+    (xt_nfacct), with which kube-proxy's iptables mode counts INVALID packets dropped and node ports used over loopback.
     """
 
     cluster_cidr: str  # pods' addresses; traffic from elsewhere to a ClusterIP is masqueraded
