@@ -258,6 +258,17 @@ def test_a_dump_has_bounds_and_says_where_it_was_cut(place: Place, start: Start,
     assert [said in problem.what and "of 10007" in problem.what for problem in problems] == [True]
 
 
+@pytest.mark.parametrize("events", [True, False])
+def test_the_end_of_a_recording_does_not_wait_long_for_a_dump(place: Place, start: Start, tmp_path: Path, events: bool) -> None:
+    """Neither for one that is going on nor for the one that is due then."""
+    place.load(50_000, 10_007)
+    ledger = start(events=events, bounds=Bounds(closing_seconds=0.0))
+    ledger.close()
+    table, problems = written(tmp_path)
+    assert size(table) == balanced(ledger)["dump_entries"] < 1500
+    assert ["at its limit of 0 s" in problem.what for problem in problems] == [True]
+
+
 def test_without_events_nobody_listens_and_one_dump_ends_it(place: Place, start: Start, tmp_path: Path) -> None:
     ledger = start(events=False)
     place.load(50_000, 1_009)

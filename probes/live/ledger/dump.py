@@ -75,10 +75,14 @@ def tally(datagrams: Datagrams, count: int) -> tuple[int, bool, int]:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How large a dump may become: it ends at the first slice that reaches one of these."""
+    """How large a dump may become: it ends at the first slice that reaches one of these.
+
+    `closing_seconds` is what is left of `seconds` once the recording ends: who ended it waits, and kills it after a while (a pod: 30 s).
+    """
 
     entries: int = 262_144
     seconds: float = 30.0
+    closing_seconds: float = 10.0
 
 
 class Dump:
@@ -89,7 +93,8 @@ class Dump:
         self.entries = 0
         self.over = False
         self.cut = ""
-        self._bounds, self._deadline = bounds, time.monotonic() + bounds.seconds
+        self._bounds, self._seconds = bounds, bounds.seconds
+        self._deadline = time.monotonic() + bounds.seconds
         self._datagrams = Datagrams(sock, _AT_A_TIME, _SLICE_BYTES)
         sock.send(_request(_GET, _DUMP))
 
@@ -103,7 +108,7 @@ class Dump:
             if not ended and self.entries >= self._bounds.entries:
                 self.cut = f"at its limit of {self._bounds.entries} entries"
             elif not ended and now >= self._deadline:
-                self.cut = f"at its limit of {self._bounds.seconds:g} s"
+                self.cut = f"at its limit of {self._seconds:g} s"
             if ended or self.cut:
                 self.close()
             if count:
@@ -112,6 +117,12 @@ class Dump:
                 raise OSError(number, os.strerror(number))
             if not count or now >= until:
                 return
+
+    def hurry(self) -> None:
+        """The recording ends: take no longer than that allows."""
+        deadline = time.monotonic() + self._bounds.closing_seconds
+        if deadline < self._deadline:
+            self._seconds, self._deadline = self._bounds.closing_seconds, deadline
 
     def close(self) -> None:
         """Ask for no more."""

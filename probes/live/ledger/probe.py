@@ -145,6 +145,8 @@ class Ledger:
             self._end_gap()
         if self._dump is None and self._wanted:
             self._begin_dump()
+        if self._dump is not None:
+            self._dump.hurry()
         while self._dump is not None:
             self._take_slice(DRAIN_SECONDS)
         self._segments.close()
