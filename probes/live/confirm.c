@@ -25,13 +25,6 @@ INLINE void count(u32 which)
         (*counter)++;
 }
 
-// The thread that runs, or the processor where that is idle and an interrupt runs.
-INLINE u64 thread(void)
-{
-    u64 id = bpf_get_current_pid_tgid();
-    return id ? id : 1ull << 63 | bpf_get_smp_processor_id();
-}
-
 // int __nf_conntrack_confirm(struct sk_buff *skb)
 int on_enter(struct pt_regs *ctx)
 {

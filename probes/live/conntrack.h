@@ -6,6 +6,13 @@
 #define NFCT_INFO 7ul  // the bits of skb->_nfct that are no pointer: enum ip_conntrack_info (include/linux/skbuff.h, NFCT_INFOMASK)
 #define CONFIRMED (1ul << 3)  // IPS_CONFIRMED, include/uapi/linux/netfilter/nf_conntrack_common.h
 
+// The thread that runs, or the processor where that is idle and an interrupt runs.
+INLINE u64 thread(void)
+{
+    u64 id = bpf_get_current_pid_tgid();
+    return id ? id : 1ull << 63 | bpf_get_smp_processor_id();
+}
+
 // One direction of an entry. Ports in the host's order; of ICMP its identifier, twice.
 struct direction {
     u8 src[16], dst[16];

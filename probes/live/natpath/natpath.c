@@ -45,13 +45,6 @@ INLINE void count(u32 which)
         (*counter)++;
 }
 
-// The thread that runs, or the processor where that is idle and an interrupt runs.
-INLINE u64 thread(void)
-{
-    u64 id = bpf_get_current_pid_tgid();
-    return id ? id : 1ull << 63 | bpf_get_smp_processor_id();
-}
-
 // Of TCP by the initial sequence number, so that they are the connections whose packets are kept; of others by the tuple.
 INLINE u32 hash_of(struct sk_buff *skb, struct call *call)
 {
