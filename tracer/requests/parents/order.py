@@ -24,8 +24,7 @@ def workers(downstream: Array, upstream: Array, probability: Array) -> int:
     matrix = _exchanged(downstream, upstream, probability)
     if min(matrix.shape) < 2 or min(matrix.shape) > MOST_UPSTREAM:
         return 1
-    values = np.linalg.svd(_normalised(matrix), compute_uv=False)
-    return int(np.clip(np.count_nonzero(values > SAME_BLOCK), 1, MOST_WORKERS))
+    return int(np.clip(np.count_nonzero(_singular(_normalised(matrix))[0] > SAME_BLOCK), 1, MOST_WORKERS))
 
 
 def _exchanged(downstream: Array, upstream: Array, probability: Array) -> Array:
@@ -39,10 +38,22 @@ def _normalised(matrix: Array) -> Array:
     return np.asarray(matrix / rows[:, None] / columns[None, :])
 
 
+def _singular(matrix: Array) -> tuple[Array, Array]:
+    """`(singular values, right singular vectors as rows)`, largest first.
+
+    By way of the smaller of the two Gram matrices: few of the many connections on one side meet few on the other. Only large values, which
+    lose nothing by being squared, are asked for.
+    """
+    wide = matrix.shape[0] < matrix.shape[1]
+    squares, vectors = np.linalg.eigh(matrix @ matrix.T if wide else matrix.T @ matrix)
+    values, vectors = np.sqrt(np.maximum(squares[::-1], 0)), vectors[:, ::-1]
+    return values, ((matrix.T @ vectors) / np.maximum(values, 1e-12)).T if wide else vectors.T
+
+
 def memberships(downstream: Array, upstream: Array, probability: Array, count: int) -> Array:
     """Which of `count` workers each upstream connection belongs to (int64), from what it exchanged with whom."""
     matrix = _normalised(_exchanged(downstream, upstream, probability))
-    _, _, right = np.linalg.svd(matrix, full_matrices=False)
+    right = _singular(matrix)[1]
     place = right[:count].T
     place = place / np.maximum(np.linalg.norm(place, axis=1, keepdims=True), 1e-12)
     centres = [int(np.argmax(np.linalg.norm(right[:count].T, axis=1)))]
