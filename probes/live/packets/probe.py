@@ -9,6 +9,9 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
 
 from probes.live.bpf import BpfError, Program
 from probes.live.clock import Clock
@@ -20,7 +23,7 @@ from probes.live.packets.tc import EGRESS, INGRESS, attach_both_ways
 from probes.live.pcapng import InterfaceCounters, InterfaceDescription
 from probes.live.refusals import refusal
 from probes.live.rings import many_rings, ring_of_each
-from probes.live.segments import Segments
+from probes.schema import Array
 
 SOURCE = Path(__file__).with_name("packets.c")
 RING_BYTES = 64 << 20  # all rings of a namespace together: a second of 50,000 packets/s that are copied whole
@@ -29,6 +32,7 @@ FLOWS = 262_144
 HEADERS_BYTES = 256  # more than the headers of any packet that is followed, tunnel included
 LINK_HEADERS = 65_536  # size of the map of that name
 SO_ATTACH_BPF, ETH_P_ALL = 50, 3
+ETH_P_802_EX1 = 0x88B5  # for experiments (IEEE 802): no packet of a node's has it
 BY_TC = 0x80
 
 
@@ -59,11 +63,21 @@ class Seen:
         return self.timed_ns * self.seen // self.timed if self.timed else 0
 
 
+class File(Protocol):
+    """Where packets go: `probes.live.segments.Segments`, or what takes its place."""
+
+    def interface(self, description: InterfaceDescription, /) -> int:
+        """The number of an observation point."""
+
+    def write(self, blocks: Array, /) -> int:
+        """Write blocks of pcapng (u1); how many packets came into the file."""
+
+
 class Packets:
     """Sees every packet of the namespace `netns` (None: this process's own), and writes what `selection` lets through to `segments`."""
 
     def __init__(
-        self, segments: Segments, clock: Clock, selection: Selection, *, netns: Path | None = None, ring_bytes: int = RING_BYTES,
+        self, segments: File, clock: Clock, selection: Selection, *, netns: Path | None = None, ring_bytes: int = RING_BYTES,
         tc: Sequence[str] = (),
     ) -> None:  # fmt: skip
         """See the packets of interfaces `tc` by TC programs. BpfError or OSError where the kernel does not let us."""
@@ -95,7 +109,7 @@ class Packets:
                 with inside(netns):
                     self._attach_tc()
             self._socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_BPF, function)
-            _bind_to_all(self._socket)
+            _bind(self._socket, ETH_P_ALL)
         except (BpfError, OSError):
             self._socket.close()
             self._links.close()
@@ -152,6 +166,16 @@ class Packets:
                 ring.release(span_bytes)
             self._written += self._segments.write(blocks)
 
+    def take(self, dtype: np.dtype[Any]) -> Array:
+        """What the rings hold, as records of one fixed form, instead of writing it: PACKET of blocks.py and the packet's first bytes."""
+        found = np.concatenate([ring.records(dtype) for ring in self._rings])
+        self._read += len(found)
+        return found
+
+    def listen(self, on: bool) -> None:
+        """Let packets pass unseen (and uncounted), or see them again; TC programs go on."""
+        _bind(self._socket, ETH_P_ALL if on else ETH_P_802_EX1)
+
     def keep(self, share: float) -> None:
         """Keep `share` of the connections from now on."""
         self.share = share
@@ -201,8 +225,8 @@ def _packet_socket() -> socket.socket:
         raise refusal("a packet socket", error.errno or 0, ("CAP_NET_RAW",)) from error
 
 
-def _bind_to_all(packets: socket.socket) -> None:
-    """Every packet of every interface from now on (packet(7)); Python's own `bind` wants the name of one interface."""
-    address = struct.pack("=HHiHBB8s", socket.AF_PACKET, socket.htons(ETH_P_ALL), 0, 0, 0, 0, b"")
+def _bind(packets: socket.socket, protocol: int) -> None:
+    """Packets of that protocol at every interface from now on (packet(7)); Python's own `bind` wants the name of one interface."""
+    address = struct.pack("=HHiHBB8s", socket.AF_PACKET, socket.htons(protocol), 0, 0, 0, 0, b"")
     if ctypes.CDLL(None, use_errno=True).bind(packets.fileno(), address, len(address)):
         raise OSError(ctypes.get_errno(), "no packets can be seen")

@@ -1,0 +1,7 @@
+"""The laboratory of `hopline bench proxy`: what a Service's packets cost under each of kube-proxy's modes, without a cluster.
+
+`road` builds namespaces (client, node, server), `rulesets` loads kube-proxy's rules of a mode into the node, `load` opens connections,
+`instrument` is the packets probe at the node's two interfaces and `pairing` what it saw, `programming` times the loading of rules,
+`measure` goes through all of it in interleaved rounds. Nothing outside the namespaces made here is changed. Import from the modules
+themselves; only `analysis` and its command line do.
+"""

@@ -1,0 +1,64 @@
+"""Fresh connections through a road, one after the other, and a server that only has to be there.
+
+Client and server are this one thread: a connection's handshake is done by the kernel before connect() returns, and nobody has to be woken.
+The server's sockets are taken and closed between bursts.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Sequence
+
+from probes.live.namespaces import inside
+from probes.live.proxy_bench.road import BACKLOG, Road
+
+BURST = 500  # connections before the server's side is cleaned up, and the rings are read
+PATIENCE_S = 2
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST, so that nothing of a connection stays
+_PATIENCE = struct.pack("ll", PATIENCE_S, 0)
+
+
+class Load:
+    """The client and the server of a road; `port` is the endpoints'."""
+
+    def __init__(self, road: Road, ports: Sequence[int]) -> None:
+        self._road = road
+        with inside(road.netns("server")):
+            self._servers = [socket.create_server(("0.0.0.0", port), backlog=BACKLOG) for port in dict.fromkeys(ports)]  # noqa: S104
+        for server in self._servers:
+            server.setblocking(False)
+
+    def connect(self, targets: Sequence[tuple[str, int]], packets: int) -> int:
+        """Open a connection to each of `targets`, send `packets` data packets in each, end it; how many could be opened."""
+        opened = 0
+        with inside(self._road.netns("client")):
+            for target in targets:
+                with socket.socket() as client:
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _PATIENCE)
+                    try:
+                        client.connect(target)
+                        for _ in range(packets):
+                            client.send(b".")
+                    except OSError:  # refused, reset or without an answer: it will be missing among what was seen
+                        continue
+                    opened += 1
+        self._drain()
+        return opened
+
+    def _drain(self) -> None:
+        """Take and close what waits at the server."""
+        for server in self._servers:
+            while True:
+                try:
+                    taken, _ = server.accept()
+                except OSError:
+                    break
+                taken.close()
+
+    def close(self) -> None:
+        """Serve no more."""
+        for server in self._servers:
+            server.close()
