@@ -11,6 +11,9 @@
 
 #define SWAP16(x) __builtin_bswap16(x)
 #define MAX_CAPTURE 4096
+// A length, less one, that the compiler knows nothing of: what the verifier sees bounded below N is 1 to N with the one added again. That a
+// length is not 0 it does not see before Linux 6.8 (d028f87517d6, "track the not equal information for regs").
+#define LESS_ONE(bytes) ({ u64 less = (u64)(bytes) - 1; asm volatile("" : "+r"(less)); less; })
 #define KEEP_ALL (1ULL << 32)
 
 enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
@@ -106,9 +109,9 @@ INLINE u32 hash_of(struct __sk_buff *skb, struct view *v, u32 seed)
     u64 bytes = v->end > v->payload ? v->end - v->payload : 0;
     if (bytes > sizeof(words))
         bytes = sizeof(words);
-    asm volatile("" : "+r"(bytes));
-    if (bytes > 0 && bytes <= sizeof(words))
-        load(skb, v->payload, words, bytes);
+    u64 rest = LESS_ONE(bytes);
+    if (rest < sizeof(words))
+        load(skb, v->payload, words, rest + 1);
 #pragma unroll
     for (i = 0; i < 8; i++)
         h = mixed(h, words[i]);
@@ -202,14 +205,12 @@ INLINE struct counts *counts_of(u32 ifindex)
         if (tagged) {                                                                                \
             bad = bpf_skb_load_bytes(skb, 0, r->bytes, 12);                                          \
             __builtin_memcpy(r->bytes + 12, tag, 4);                                                 \
-            u64 rest = bytes - 16;                                                                   \
-            asm volatile("" : "+r"(rest));                                                           \
-            if (rest > 0 && rest <= SIZE - 16)                                                       \
-                bad |= bpf_skb_load_bytes(skb, 12, r->bytes + 16, rest);                             \
+            u64 rest = LESS_ONE(bytes - 16);                                                         \
+            if (rest < SIZE - 16)                                                                    \
+                bad |= bpf_skb_load_bytes(skb, 12, r->bytes + 16, rest + 1);                         \
         } else {                                                                                     \
-            u64 all = bytes;                                                                         \
-            asm volatile("" : "+r"(all));                                                            \
-            bad = all > 0 && all <= SIZE ? bpf_skb_load_bytes(skb, 0, r->bytes, all) : -1;           \
+            u64 rest = LESS_ONE(bytes);                                                              \
+            bad = rest < SIZE ? bpf_skb_load_bytes(skb, 0, r->bytes, rest + 1) : -1;                 \
         }                                                                                            \
         if (bad) {                                                                                   \
             count->failed++;                                                                         \
