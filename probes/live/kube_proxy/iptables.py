@@ -60,8 +60,9 @@ class Table:
 
 
 def comment(text: str) -> str:
-    """A match that only says something."""
-    return f'-m comment --comment "{text}"'
+    """A match that only says something, quoted as iptables-save quotes it."""
+    quoted = text.replace("'", "\\'")
+    return f'-m comment --comment "{quoted}"'
 
 
 def masquerading(mark: int) -> list[str]:
