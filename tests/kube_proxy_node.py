@@ -9,14 +9,20 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 from kernel.lab import Lab
 
 NODE = "node-b"
-NODE_ADDRESSES = {False: ("172.30.0.12", "10.244.255.1"), True: ("fd00:30::12", "fd00:10:244:ff::1")}  # to the outside, to pods
-CLIENTS = {"client": {False: "10.244.200.9", True: "fd00:10:244:c8::9"}, "outside": {False: "172.30.0.200", True: "fd00:30::c8"}}
-# Endpoints of all nodes live here; their addresses are all local to this namespace.
-_PODS = {False: ("10.244.3.254", "10.244.0.0/22"), True: ("fd00:10:244:3::fe", "fd00:10:244::/62")}
+FAMILIES = {"-4": False, "-6": True}  # option of ip: IPv6?
+NODE_ADDRESSES = {False: ("172.30.0.12", "10.244.1.1"), True: ("fd00:30::12", "fd00:10:244:1::1")}  # to the outside, to pods
+# The client is the pod toolbox-…, which no Service has as an endpoint.
+CLIENTS = {"client": {False: "10.244.1.5", True: "fd00:10:244:1::5"}, "outside": {False: "172.30.0.200", True: "fd00:30::c8"}}
+# The endpoints of all nodes live in one namespace, to which their addresses are local: its own address, theirs.
+_PODS = {
+    False: ("10.244.1.254", ("10.244.0.0/24", "10.244.2.0/24", "10.244.1.2/31", "10.244.1.4/32", "10.244.1.6/32")),
+    True: ("fd00:10:244:1::fe", ("fd00:10:244::/64", "fd00:10:244:2::/64", "fd00:10:244:1::2/127", "fd00:10:244:1::4/128")),
+}
 _BALANCERS = "172.30.0.240/31"
 _PORTS = (80, 5000, 8080)
 _NETLINK_NETFILTER, _NEW_ACCOUNT, _REQUEST_ACK_CREATE = 12, 7 << 8, 0x405  # NFNL_SUBSYS_ACCT, NFNL_MSG_ACCT_NEW
@@ -51,8 +57,11 @@ def node(name: str) -> Iterator[Lab]:
             subprocess.run(["ip", "netns", "add", lab.name(place)], check=True, capture_output=True)
             lab.sysctl(place, {"ipv6/conf/all/accept_dad": 0, "ipv6/conf/default/accept_dad": 0})
         lab.sysctl("node", {"ipv4/ip_forward": 1, "ipv6/conf/all/forwarding": 1})
-        for line in _wiring(lab):
-            lab.run(line[0], "ip", *line[1].split())
+        lines = list(_wiring(lab))
+        for place in places:  # the node first: it makes the other ends of its links
+            for family in FAMILIES:
+                batch = [line for there, version, line in lines if (there, version) == (place, family)]
+                lab.run(place, "ip", family, "-batch", "-", stdin="\n".join([*batch, ""]))
         with _pods(lab):
             yield lab
     finally:
@@ -61,30 +70,30 @@ def node(name: str) -> Iterator[Lab]:
                 subprocess.run(["ip", "netns", "del", lab.name(place)], check=True, capture_output=True)
 
 
-def _wiring(lab: Lab) -> Iterator[tuple[str, str]]:
-    """(place, arguments of ip)."""
+def _wiring(lab: Lab) -> Iterator[tuple[str, str, str]]:
+    """(place, option of ip for a family, its arguments)."""
     for place in ("node", "pods", *CLIENTS):
-        yield place, "link set lo up"
+        yield place, "-4", "link set lo up"
     for place in ("pods", *CLIENTS):
-        yield "node", f"link add to-{place} type veth peer name eth0 netns {lab.name(place)}"
-        yield "node", f"link set to-{place} up"
-        yield place, "link set eth0 up"
-    for ipv6, version in ((False, "-4"), (True, "-6")):
-        (outer, inner), (pods, endpoints), whole = NODE_ADDRESSES[ipv6], _PODS[ipv6], 128 if ipv6 else 32
-        shared = 64 if ipv6 else 24
-        yield "node", f"{version} addr add {outer}/{shared} dev to-outside"
-        yield "outside", f"{version} addr add {CLIENTS['outside'][ipv6]}/{shared} dev eth0"
-        yield "outside", f"{version} route add default via {outer}"
-        yield "node", f"{version} route add default via {CLIENTS['outside'][ipv6]}"
-        for place, address, behind in (("client", CLIENTS["client"][ipv6], ()), ("pods", pods, (endpoints,))):
-            yield "node", f"{version} addr add {inner}/{whole} dev to-{place}"
-            yield "node", f"{version} route add {address}/{whole} dev to-{place}"
-            yield place, f"{version} addr add {address}/{whole} dev eth0"
-            yield place, f"{version} route add default via {inner} dev eth0 onlink"
+        yield "node", "-4", f"link add to-{place} type veth peer name eth0 netns {lab.name(place)}"
+        yield "node", "-4", f"link set to-{place} up"
+        yield place, "-4", "link set eth0 up"
+    for version, ipv6 in FAMILIES.items():
+        (outer, inner), (pods, endpoints), outside = NODE_ADDRESSES[ipv6], _PODS[ipv6], CLIENTS["outside"][ipv6]
+        whole, shared = (128, 64) if ipv6 else (32, 24)
+        yield "node", version, f"addr add {outer}/{shared} dev to-outside"
+        yield "outside", version, f"addr add {outside}/{shared} dev eth0"
+        yield "outside", version, f"route add default via {outer}"
+        yield "node", version, f"route add default via {outside}"
+        for place, address, behind in (("client", CLIENTS["client"][ipv6], ()), ("pods", pods, endpoints)):
+            yield "node", version, f"addr add {inner}/{whole} dev to-{place}"
+            yield "node", version, f"route add {address}/{whole} dev to-{place}"
+            yield place, version, f"addr add {address}/{whole} dev eth0"
+            yield place, version, f"route add default via {inner} dev eth0 onlink"
             for prefix in behind:
-                yield "node", f"{version} route add {prefix} via {address} dev to-{place} onlink"
-                yield place, f"{version} route add local {prefix} dev lo"
-    yield "outside", f"route add {_BALANCERS} via {NODE_ADDRESSES[False][0]}"
+                yield "node", version, f"route add {prefix} via {address} dev to-{place} onlink"
+                yield place, version, f"route add local {prefix} dev lo"
+    yield "outside", "-4", f"route add {_BALANCERS} via {NODE_ADDRESSES[False][0]}"
 
 
 @contextmanager
@@ -99,8 +108,7 @@ def _pods(lab: Lab) -> Iterator[None]:
             except OSError:
                 return
             with taken, suppress(OSError):
-                mine = taken.getsockname()
-                taken.sendall(f"{peer[0].removeprefix('::ffff:')} {mine[0].removeprefix('::ffff:')} {mine[1]}".encode())
+                taken.sendall(f"{_text(peer)} {_text(taken.getsockname())}".encode())
 
     for server in listening:
         threading.Thread(target=answer, args=(server,), daemon=True).start()
@@ -112,10 +120,23 @@ def _pods(lab: Lab) -> Iterator[None]:
             server.close()
 
 
-def ask(lab: Lab, place: str, address: str, port: int) -> tuple[str, str, int]:
-    """(client, server, port) as the server of a new connection sees them."""
+def _text(name: tuple[str, int, int, int] | tuple[str, int]) -> str:
+    address = name[0].removeprefix("::ffff:")
+    return f"[{address}]:{name[1]}" if ":" in address else f"{address}:{name[1]}"
+
+
+class Answered(NamedTuple):
+    """A connection: the client's end as it sees it itself, and both ends as the server sees them; `address:port` each."""
+
+    own: str
+    client: str
+    server: str
+
+
+def ask(lab: Lab, place: str, address: str, port: int) -> Answered:
+    """A new connection from `place`, with a request that is answered."""
     with lab.socket(place, socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as mine:
         mine.settimeout(20)
         mine.connect((address, port))
-        client, server, seen = mine.makefile().read().split()
-    return client, server, int(seen)
+        client, server = mine.makefile().read().split()
+        return Answered(_text(mine.getsockname()), client, server)

@@ -9,7 +9,7 @@ import pytest
 from conftest import SAMPLES
 from kernel.lab import Lab, missing
 from kube_proxy_dumps import by_service, ipsets, nft_table, objects, own_addresses, service_ports, tables, view
-from kube_proxy_node import NODE, NODE_ADDRESSES, ask, load, make_accounts, node
+from kube_proxy_node import CLIENTS, NODE, NODE_ADDRESSES, ask, load, make_accounts, node
 
 from probes.live.kube_proxy.iptables import restore
 from probes.live.kube_proxy.ipvs import ipvs
@@ -127,21 +127,24 @@ def served(request: pytest.FixtureRequest) -> Iterator[Lab]:
         yield lab
 
 
-WEB4, WEB6 = {"10.244.0.3", "10.244.1.2", "10.244.2.3"}, {"fd00:10:244::3", "fd00:10:244:1::2", "fd00:10:244:2::3"}
-INSIDE, OUTSIDE = ("10.244.200.9", "fd00:10:244:c8::9"), ("172.30.0.200", "fd00:30::c8")
-NODE4, NODE6 = NODE_ADDRESSES[False][1], NODE_ADDRESSES[True][1]  # what a masqueraded connection to a pod comes from
-# client, address, port: the source that the pod sees, the pods that may answer
+WEB4 = {"10.244.0.3:8080", "10.244.1.2:8080", "10.244.2.3:8080"}
+WEB6 = {"[fd00:10:244::3]:8080", "[fd00:10:244:1::2]:8080", "[fd00:10:244:2::3]:8080"}
+(NODE4, NODE6), (POD4, POD6), (OUT4, OUT6) = (
+    [each[ipv6] for ipv6 in FAMILIES]
+    for each in ({v6: own[1] for v6, own in NODE_ADDRESSES.items()}, CLIENTS["client"], CLIENTS["outside"])
+)
+# client, address, port: the source that the pod sees (the node's where it is masqueraded), the pods that may answer
 CONNECTIONS = {
-    "ClusterIP from a pod": ("client", "10.96.10.1", 80, INSIDE[0], WEB4),
+    "ClusterIP from a pod": ("client", "10.96.10.1", 80, POD4, WEB4),
     "ClusterIP from outside": ("outside", "10.96.10.1", 80, NODE4, WEB4),
-    "ClusterIP, policy Local": ("client", "10.96.10.5", 80, INSIDE[0], {"10.244.1.2"}),
+    "ClusterIP, policy Local": ("client", "10.96.10.5", 80, POD4, {"10.244.1.2:8080"}),
     "node port": ("outside", "172.30.0.12", 30090, NODE4, WEB4),
-    "node port, policy Local": ("outside", "172.30.0.12", 30091, OUTSIDE[0], {"10.244.1.2"}),
-    "node port, policy Local, from a pod": ("client", "172.30.0.12", 30091, INSIDE[0], WEB4),
+    "node port, policy Local": ("outside", "172.30.0.12", 30091, OUT4, {"10.244.1.2:8080"}),
+    "node port, policy Local, from a pod": ("client", "172.30.0.12", 30091, POD4, WEB4),
     "load balancer": ("outside", "172.30.0.241", 80, NODE4, WEB4),
-    "ClusterIP, IPv6": ("client", "fd00:10:96::c0f9", 80, INSIDE[1], WEB6),
+    "ClusterIP, IPv6": ("client", "fd00:10:96::c0f9", 80, POD6, WEB6),
     "node port, IPv6": ("outside", "fd00:30::12", 30090, NODE6, WEB6),
-    "node port, policy Local, IPv6": ("outside", "fd00:30::12", 30091, OUTSIDE[1], {"fd00:10:244:1::2"}),
+    "node port, policy Local, IPv6": ("outside", "fd00:30::12", 30091, OUT6, {"[fd00:10:244:1::2]:8080"}),
 }
 
 
@@ -149,17 +152,17 @@ CONNECTIONS = {
 def test_a_connection_is_translated(served: Lab, case: str) -> None:
     place, address, port, source, pods = CONNECTIONS[case]
     for _ in range(3):
-        client, server, seen = ask(served, place, address, port)
-        assert (client, seen) == (source, 8080)
-        assert server in pods
+        answered = ask(served, place, address, port)
+        assert answered.client.rpartition(":")[0].strip("[]") == source
+        assert answered.server in pods
 
 
 def test_all_endpoints_get_connections(served: Lab) -> None:
-    assert {ask(served, "client", "10.96.10.1", 80)[1] for _ in range(101)} == WEB4  # each is missed by one run in 10¹⁷
+    assert {ask(served, "client", "10.96.10.1", 80).server for _ in range(101)} == WEB4  # each is missed by one run in 10¹⁷
 
 
 def test_affinity_keeps_the_endpoint(served: Lab) -> None:
-    assert len({ask(served, "client", "10.96.10.6", 80)[1] for _ in range(23)}) == 1
+    assert len({ask(served, "client", "10.96.10.6", 80).server for _ in range(23)}) == 1
 
 
 @pytest.mark.parametrize(("place", "address", "port"), [("client", "10.96.40.1", 80), ("outside", "172.30.0.12", 30093)])
