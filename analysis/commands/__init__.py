@@ -9,12 +9,14 @@ import typer
 from analysis.commands.agent import agent
 from analysis.commands.clocks import clocks
 from analysis.commands.collect import collect
+from analysis.commands.compare import compare
 from analysis.commands.doctor import doctor
 from analysis.commands.explain import explain
 from analysis.commands.record import record
 from analysis.commands.report import report
 from analysis.commands.show import show
 from analysis.commands.snapshot import snapshot
+from analysis.commands.synth import synth
 from analysis.commands.trace import trace
 from analysis.commands.watch import watch
 
@@ -26,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (trace, show, explain, report, clocks, record, collect, snapshot, watch, doctor):
+for command in (trace, show, explain, report, compare, clocks, record, collect, snapshot, watch, synth, doctor):
     app.command()(command)
 app.add_typer(agent, name="agent")
 

@@ -112,11 +112,10 @@ def made_cluster(options: Options) -> MadeCluster:
 
     node_of = np.array(where, "i8")
     place = np.zeros(len(names), "i8")
-    for node in range(nodes):
-        there = np.flatnonzero(node_of == node)
+    for each in range(nodes):
+        there = np.flatnonzero(node_of == each)
         place[there] = np.arange(len(there))
-    count = shop + len(INGRESS_SERVICES)
-    number = np.arange(count)
+    row = np.arange(shop + len(INGRESS_SERVICES))
     return MadeCluster(
         [_node_name(node) for node in range(nodes)],
         ipv4("172.30.0.11") + np.arange(nodes),
@@ -124,11 +123,11 @@ def made_cluster(options: Options) -> MadeCluster:
         Services(
             [*service_names, *INGRESS_SERVICES],
             [*[NAMESPACE] * shop, *[INGRESS_NAMESPACE] * len(INGRESS_SERVICES)],
-            ipv4("10.96.1.0") + number,
-            ipv4("172.31.0.10") + number,
-            np.where(number < shop, service_port, 80),
-            30000 + number,
-            np.where(number < shop, number % 2, number - shop),
+            ipv4("10.96.1.0") + row,
+            ipv4("172.31.0.10") + row,
+            np.where(row < shop, service_port, 80),
+            30000 + row,
+            np.where(row < shop, row % 2, row - shop),
             np.array([*first, *[controllers] * len(INGRESS_SERVICES)]),
             np.array([*[options.pods] * shop, *[nodes] * len(INGRESS_SERVICES)]),
         ),

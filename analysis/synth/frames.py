@@ -10,7 +10,7 @@ import struct
 import numpy as np
 
 from analysis.synth.ways import BRIDGE, CLIENT, FLANNEL, IFINDEX, SERVER, TUNNEL, WIRE
-from probes.jit import inlined, kernel, wide
+from probes.jit import copy, inlined, kernel, wide
 from probes.schema import Array
 
 SYN, FIN, PSH, ACK = 2, 1, 8, 16
@@ -80,7 +80,7 @@ def _summed(out: Array, first: int, end: int) -> int:
 
 
 @inlined
-def _ip_header(out: Array, at: int, source: int, destination: int, length: int, identity: int, ttl_and_protocol: int) -> None:  # noqa: PLR0913, PLR0917 - fields
+def _ip_header(out: Array, at: int, source: int, destination: int, length: int, identity: int, ttl_and_protocol: int) -> None:
     _put16(out, at, 0x4500)
     _put16(out, at + 2, length)
     _put16(out, at + 4, identity)
@@ -92,22 +92,19 @@ def _ip_header(out: Array, at: int, source: int, destination: int, length: int, 
     _put16(out, at + 10, _folded(_summed(out, at, at + 20)))
 
 
-@inlined
-def _byte(message: int, place: int, heads: Array, head_bytes: Array, body_at: Array, text: Array) -> int:
-    """Byte `place` of a message: of its head, then of its body."""
-    head = head_bytes[message]
-    return wide(heads[message, place] if place < head else text[body_at[message] + place - head])
-
-
 @kernel
 def checksum_payloads(packets: Array, heads: Array, head_bytes: Array, body_at: Array, text: Array) -> None:
     """Fill in PACKET.checksum."""
+    messages, offsets, lengths, checksums = packets["message"], packets["offset"], packets["length"], packets["checksum"]
     for row in range(len(packets)):
-        total = 0
-        for place in range(packets["length"][row]):
-            byte = _byte(packets["message"][row], packets["offset"][row] + place, heads, head_bytes, body_at, text)
-            total += byte if place & 1 else byte << 8
-        packets["checksum"][row] = (total & 0xFFFF) + (total >> 16)
+        message, offset, total = messages[row], wide(offsets[row]), 0
+        if message < 0:
+            continue
+        head, behind = head_bytes[message], body_at[message] - head_bytes[message]
+        for place in range(offset, offset + lengths[row]):
+            byte = wide(heads[message, place] if place < head else text[behind + place])
+            total += byte if (place - offset) & 1 else byte << 8
+        checksums[row] = (total & 0xFFFF) + (total >> 16)
 
 
 @kernel
@@ -117,8 +114,8 @@ def write_records(  # noqa: PLR0913, PLR0917, PLR0915 - columns
 ) -> int:  # fmt: skip
     """Write records into `out`, in order; returns how many bytes.
 
-    Record i is what the place `sighting[i]` (row of `sightings`) saw of `packet[i]` (row of `packets`) at `time_ns[i]`. `ends[c, stage]` has
-    source, its port, destination, its port; `places[c]` the nodes A, M, B and the interface indexes of both veths.
+    Record i is what the place `sighting[i]` (row of `sightings`) saw of `packet[i]` (row of `packets`) at `time_ns[i]`. `ends[c, stage]`
+    has source, its port, destination, its port; `places[c]` the nodes A, M, B and the interface indexes of both veths.
     """
     start = 0
     for record in range(len(packet)):
@@ -157,7 +154,8 @@ def write_records(  # noqa: PLR0913, PLR0917, PLR0915 - columns
         _put16(out, at + 18, 0)
         at += COOKED_BYTES
         if tunneled:
-            one, other = node_address[places[which, sightings["outer_from"][place]]], node_address[places[which, sightings["outer_to"][place]]]
+            one = node_address[places[which, sightings["outer_from"][place]]]
+            other = node_address[places[which, sightings["outer_to"][place]]]
             inside = 14 + 20 + tcp_bytes
             _ip_header(out, at, one, other, 36 + inside, (wide(packets["ip_id"][row]) + which) & 0xFFFF, 64 << 8 | 17)
             _put16(out, at + 20, 32768 + (sport * 31 + dport * 7 + source) % 28232)
@@ -196,9 +194,11 @@ def write_records(  # noqa: PLR0913, PLR0917, PLR0915 - columns
         total += _summed(out, at, header_end) + wide(packets["checksum"][row])
         _put16(out, at + 16, _folded(total))
         end = start + RECORD_BYTES + kept
-        for place_in_payload in range(min(length, max(end - header_end, 0))):
-            out[header_end + place_in_payload] = _byte(
-                packets["message"][row], packets["offset"][row] + place_in_payload, heads, head_bytes, body_at, text
-            )
+        message, offset = packets["message"][row], wide(packets["offset"][row])
+        if message >= 0:
+            shown = min(length, max(end - header_end, 0))
+            from_head = min(max(head_bytes[message] - offset, 0), shown)
+            copy(out, header_end, heads[message], offset, from_head)
+            copy(out, header_end + from_head, text, body_at[message] + offset + from_head - head_bytes[message], shown - from_head)
         start = end
     return start

@@ -23,10 +23,7 @@ Steps = list[tuple[int, int, int]]  # (node, stage before, stage after)
 def steps(way: int, places: list[int]) -> Steps:
     """The entries that a conversation has: what each node on its way makes of it, the untranslated included."""
     first, middle, last, *_ = places
-    if _MIDDLE_WAYS[way]:
-        found = [(first, ORIGINAL, MIDDLE), (middle, MIDDLE, TRANSLATED)]
-    else:
-        found = [(first, ORIGINAL, TRANSLATED)]
+    found = [(first, ORIGINAL, MIDDLE), (middle, MIDDLE, TRANSLATED)] if _MIDDLE_WAYS[way] else [(first, ORIGINAL, TRANSLATED)]
     return [*found, (last, TRANSLATED, TRANSLATED)] if _REMOTE_WAYS[way] else found
 
 

@@ -78,12 +78,13 @@ def _services(made: MadeCluster) -> Iterator[Object]:
     for row, (name, namespace) in enumerate(zip(services.names, services.namespaces, strict=True)):
         address, port, node_port = dotted(int(services.address[row])), int(services.port[row]), int(services.node_port[row])
         behind = range(int(services.first_pod[row]), int(services.first_pod[row] + services.pods[row]))
+        target = int(pods.port[behind[0]])
         yield _object(
             "Service", "v1", name, namespace,
             spec={
                 "type": "LoadBalancer", "clusterIP": address, "clusterIPs": [address], "ipFamilies": ["IPv4"], "selector": {"app": name},
                 "externalTrafficPolicy": POLICIES[int(services.policy[row])], "internalTrafficPolicy": "Cluster", "sessionAffinity": "None",
-                "ports": [{"name": "http", "port": port, "targetPort": int(pods.port[behind[0]]), "nodePort": node_port, "protocol": "TCP"}],
+                "ports": [{"name": "http", "port": port, "targetPort": target, "nodePort": node_port, "protocol": "TCP"}],
             },
             status={"loadBalancer": {"ingress": [{"ip": dotted(int(services.balancer[row])), "ipMode": "VIP"}]}},
         )  # fmt: skip
@@ -96,7 +97,7 @@ def _services(made: MadeCluster) -> Iterator[Object]:
             }
             for pod in behind
         ]
-        yield _slice(name, namespace, endpoints, int(pods.port[behind[0]]))
+        yield _slice(name, namespace, endpoints, target)
     address = dotted(OUTSIDE_VIP)
     yield _object(
         "Service", "v1", OUTSIDE_SERVICE, NAMESPACE,

@@ -49,8 +49,7 @@ class Options:
             (self.pods < 1, f"{self.pods} pods of each Service: give at least 1"),
             (
                 pods_of_a_node > MOST_PODS_OF_A_NODE,
-                f"{self.services} Services of {self.pods} pods are {pods_of_a_node} pods a node, more than {MOST_PODS_OF_A_NODE}: "
-                "give more nodes, or fewer pods",
+                f"{pods_of_a_node} pods a node are more than {MOST_PODS_OF_A_NODE}: give more nodes, fewer Services or fewer pods",
             ),
             (not 0 <= self.loss <= 0.5, f"loss {self.loss}: give a share from 0 to 0.5"),
             (not 0 <= self.reuse <= 0.5, f"reuse {self.reuse}: give a share from 0 to 0.5"),

@@ -126,7 +126,7 @@ class _Writer:
             checksum_payloads(drawn.packets, drawn.heads, drawn.head_bytes, drawn.body_at, self.text)
         whole = drawn if self._waiting is None else self._waiting if drawn is None else join(self._waiting, drawn)
         assert whole is not None
-        seen = _sighted(whole, self.ways, self.made)
+        seen = _sighted(whole, self.ways)
         if self._waiting is not None:  # of a packet that waits, some places have been written
             already = (seen.packet < len(self._waiting.packets)) & (seen.time_ns < self._written_until_ns)
             seen = _where(seen, ~already)
@@ -147,14 +147,15 @@ class _Writer:
         out = np.empty(int(payload.sum()) + len(payload) * MOST_HEADER_BYTES + RECORD_BYTES + MOST_HEADER_BYTES, "u1")
         filled = write_records(
             seen.packet, seen.sighting, self.clocks.shown(node, seen.time_ns), packets, self.ways.sightings, whole.conversations["ends"],
-            whole.conversations["places"], self.made.node_address, whole.heads, whole.head_bytes, whole.body_at, self.text, options.snaplen, out,
+            whole.conversations["places"], self.made.node_address, whole.heads, whole.head_bytes, whole.body_at, self.text, options.snaplen,
+            out,
         )  # fmt: skip
         self.captures[node].write(out[:filled].data)
         self.written.packets += len(seen.packet)
         self.written.capture_bytes += filled
 
 
-def _sighted(drawn: Slice, ways: WayTable, made: MadeCluster) -> _Sighted:
+def _sighted(drawn: Slice, ways: WayTable) -> _Sighted:
     packets, conversations = drawn.packets, drawn.conversations
     which, reply = packets["conversation"], packets["reply"]
     way = conversations["way"][which]
@@ -172,4 +173,3 @@ def _sighted(drawn: Slice, ways: WayTable, made: MadeCluster) -> _Sighted:
 
 def _where(seen: _Sighted, rows: Array) -> _Sighted:
     return _Sighted(seen.packet[rows], seen.sighting[rows], seen.node[rows], seen.time_ns[rows])
-

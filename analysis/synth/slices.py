@@ -11,7 +11,7 @@ from analysis.synth.cluster import MadeCluster
 from analysis.synth.options import Options
 from analysis.synth.ports import Ports
 from analysis.synth.proxied import FORWARD_NS, RETURN_NS, exchanges_of, kept_connections, remote, upstream_calls
-from analysis.synth.traffic import FILLERS, ORIGINAL, PROXIED, TRANSLATED, Calls, possible
+from analysis.synth.traffic import FILLERS, ORIGINAL, PROXIED, Calls, possible
 from analysis.synth.ways import NUMBER, WayTable
 from probes.schema import Array, Table, size, take
 
@@ -253,9 +253,7 @@ def join(one: Slice, other: Slice) -> Slice:
     packets["conversation"] += size(one.conversations)
     packets["message"] += np.where(packets["message"] >= 0, len(one.head_bytes), 0).astype("i4")
     conversations = {name: np.concatenate([one.conversations[name], other.conversations[name]]) for name in other.conversations}
-    heads, head_bytes, body_at = (
-        np.concatenate([getattr(one, name), getattr(other, name)]) for name in ("heads", "head_bytes", "body_at")
-    )
+    heads, head_bytes, body_at = (np.concatenate([getattr(one, name), getattr(other, name)]) for name in ("heads", "head_bytes", "body_at"))
     return Slice(conversations, other.exchanges, np.concatenate([one.packets, packets]), heads, head_bytes, body_at, other.ended_ns)
 
 

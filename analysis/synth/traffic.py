@@ -149,8 +149,8 @@ def _node_port(calls: Calls, rows: Array, service: Array | None, via: str = "Nod
     pod = calls.pods_of(service)
     kept = services.policy[service] == LOCAL_POLICY
     node = np.where(kept, made.pods.node[pod], calls.generator.integers(0, len(made.nodes), len(rows)))
-    to = (made.node_address[node], services.node_port[service]) if via == "NodePort" else (services.balancer[service], services.port[service])
-    calls.from_outside(rows, node, to)
+    address, port = (made.node_address[node], services.node_port) if via == "NodePort" else (services.balancer[service], services.port)
+    calls.from_outside(rows, node, (address, port[service]))
     calls.served_by(rows, service, pod, via)
     local = made.pods.node[pod] == node
     calls.goes(rows, local, "masqueraded")

@@ -6,14 +6,12 @@ import json
 from collections.abc import Iterator
 from itertools import count
 
-import numpy as np
-
 from analysis.synth.cluster import NAMESPACE, OUTSIDE_ADDRESS, OUTSIDE_SERVICE, MadeCluster
 from analysis.synth.ledger import steps
 from analysis.synth.objects import dotted, host
 from analysis.synth.options import Options
 from analysis.synth.slices import Slice
-from analysis.synth.traffic import NODE, NO_SERVICE, ORIGINAL, POD, THE_OUTSIDE_SERVICE, TRANSLATED
+from analysis.synth.traffic import NO_SERVICE, NODE, ORIGINAL, POD, THE_OUTSIDE_SERVICE, TRANSLATED
 
 
 class Truth:
@@ -31,7 +29,8 @@ class Truth:
         ]
         self._outside = [json.dumps({"external": "client", "ip": dotted(address)}) for address in made.outside.tolist()]
         self._services = {
-            row: json.dumps(f"{namespace}/{name}") for row, (namespace, name) in enumerate(zip(services.namespaces, services.names, strict=True))
+            row: json.dumps(f"{namespace}/{name}")
+            for row, (namespace, name) in enumerate(zip(services.namespaces, services.names, strict=True))
         }
         self._services |= {NO_SERVICE: "null", THE_OUTSIDE_SERVICE: json.dumps(f"{NAMESPACE}/{OUTSIDE_SERVICE}")}
 
@@ -50,8 +49,8 @@ class Truth:
             status = "null" if self._options.l4_only else exchanges["status"][row]
             name = json.dumps(host(self._made.services.names[exchanges["service"][row]]))
             yield (
-                f'{{"id": "r{next(self._numbers):08d}", "rid_on_wire": "{rid}", "host": {name}, "path": "/items/{exchanges["item"][row]:08d}", '
-                f'"status": {status}, "error": null, "t_start": {_seconds(exchanges["asked_ns"][row])}, '
+                f'{{"id": "r{next(self._numbers):08d}", "rid_on_wire": "{rid}", "host": {name}, '
+                f'"path": "/items/{exchanges["item"][row]:08d}", "status": {status}, "error": null, "t_start": {_seconds(exchanges["asked_ns"][row])}, '
                 f'"t_end": {_seconds(exchanges["answered_ns"][row])}, "legs": [{", ".join(legs)}]}}\n'
             )
 

@@ -2,9 +2,10 @@
 
 A way is what is seen of one packet, one place after another: `A.client<o64` is node A's end of the client's veth, into the node, with the
 original tuple and TTL 64. Nodes: A where the packet enters or its client is, M where another node's NodePort was asked, B the server's.
-Devices: the veths of client and server, the bridge (cni0), flannel.1, eth0 (`wire`), and eth0 inside VXLAN (`tunnel`). Directions: `<` in,
-`>` out, `!` in but addressed to another host, as a bridge shows what it only forwards. Tuples, always the client's way: o original, m behind
-the first node's SNAT, t translated; h and k are half-translated copies, which br_netfilter shows: source of o or m, destination of t.
+Devices: the veths of client and server, the bridge (cni0), flannel.1, eth0 (`wire`), and eth0 inside VXLAN (`tunnel`). Directions: `<`
+in, `>` out, `!` in but addressed to another host, as a bridge shows what it only forwards. Tuples, always the client's way: o original,
+m behind the first node's SNAT, t translated; h and k are half-translated copies, which br_netfilter shows: source of o or m, destination
+of t.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ _PLACE = re.compile(r"([AMB])\.(\w+)([<>!])([omthk])(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class WayTable:
-    """All ways of one mode: `sightings` (SIGHTING), of way w and direction d (0 request, 1 reply) from `first[w, d]`, `count[w, d]` of them.
+    """All ways of one mode: `sightings` (SIGHTING); way w, direction d (0 request, 1 reply) has `count[w, d]` of them from `first[w, d]` on.
 
     `travel_ns[w, d]` is how long a packet takes from its first place to its last.
     """
