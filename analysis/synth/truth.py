@@ -50,7 +50,8 @@ class Truth:
             name = json.dumps(host(self._made.services.names[exchanges["service"][row]]))
             yield (
                 f'{{"id": "r{next(self._numbers):08d}", "rid_on_wire": "{rid}", "host": {name}, '
-                f'"path": "/items/{exchanges["item"][row]:08d}", "status": {status}, "error": null, "t_start": {_seconds(exchanges["asked_ns"][row])}, '
+                f'"path": "/items/{exchanges["item"][row]:08d}", "status": {status}, "error": null, '
+                f'"t_start": {_seconds(exchanges["asked_ns"][row])}, '
                 f'"t_end": {_seconds(exchanges["answered_ns"][row])}, "legs": [{", ".join(legs)}]}}\n'
             )
 

@@ -97,8 +97,9 @@ _PLACE = re.compile(r"([AMB])\.(\w+)([<>!])([omthk])(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class WayTable:
-    """All ways of one mode: `sightings` (SIGHTING); way w, direction d (0 request, 1 reply) has `count[w, d]` of them from `first[w, d]` on.
+    """All ways of one mode: their SIGHTING rows, one way behind the other.
 
+    Way w, direction d (0 request, 1 reply) has `count[w, d]` of `sightings`, from `first[w, d]` on.
     `travel_ns[w, d]` is how long a packet takes from its first place to its last.
     """
 
