@@ -42,8 +42,8 @@ def build(records: Iterable[Record], summary: Summary, title: str) -> str:
     script, library = _script(), ECHARTS.read_text("utf-8")
     return Template((FOLDER / "assets" / "template.html").read_text("utf-8")).substitute(
         title=seen.text(title), style=(FOLDER / "assets" / "style.css").read_text("utf-8"), script=script,
-        policy=POLICY.format(scripts=f"{_hash(script)} {_hash(library)}"),
-        data=_packed(json.dumps(told, separators=(",", ":"))), echarts=_packed(library), seen=seen.what_was_seen(summary),
+        policy=POLICY.format(scripts=f"{script_hash(script)} {script_hash(library)}"),
+        data=compressed(json.dumps(told, separators=(",", ":"))), echarts=compressed(library), seen=seen.what_was_seen(summary),
         not_seen=seen.what_was_not_seen(summary), captures=seen.captures(summary), nodes=seen.nodes(summary),
         left_open=seen.left_open(summary, rows),
     )  # fmt: skip
@@ -55,11 +55,11 @@ def _script() -> str:
     return "(() => {\n'use strict';\n" + "\n".join(pieces) + "\n})();\n"
 
 
-def _hash(script: str) -> str:
+def script_hash(script: str) -> str:
     """A script as a Content-Security-Policy source (CSP level 3, section 2.3.1)."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def _packed(text: str) -> str:
+def compressed(text: str) -> str:
     """Compressed (gzip) and in base64, the same for the same text: no character of it means anything to HTML."""
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()

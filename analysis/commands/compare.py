@@ -1,0 +1,139 @@
+"""`hopline compare`: what differs between recordings, how sure that is, and when nothing may be concluded."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from analysis.commands.options import EXIT_INPUT, EXIT_OUTPUT, EXIT_PROBLEMS, EXIT_USAGE, Cluster, Keys, fail, find_requests, load
+from analysis.commands.snapshot import quiet_pipe, write_whole
+
+if TYPE_CHECKING:
+    from analysis.compare import Side
+    from tracer.bundle import Bundle
+
+BY = ("service", "hop", "node-pair")  # analysis.compare, whose import is slow; a test compares
+VARIED = ("mode", "kernel", "machine", "nodes", "captured nodes", "services")
+NOTHING = "nothing"
+
+
+def compare(
+    bundles: Annotated[list[Path], typer.Argument(help="Two bundles or more; all others are compared with the first.")],
+    cluster: Cluster = None,
+    by: Annotated[
+        list[str] | None, typer.Option("--by", help="What latency is grouped by: service, hop, node-pair; may be given again.")
+    ] = None,
+    varied: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--varied", help="What was changed on purpose: mode (default), kernel, machine, nodes, captured nodes, services; nothing."
+        ),
+    ] = None,
+    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="How sure to be.")] = 0.95,
+    seed: Annotated[int, typer.Option(min=0, help="Of the chance that is drawn: the same seed, the same answer.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object (docs/compare.md).")] = False,
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with pictures as well.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite that file.")] = False,
+    keys: Keys = None,
+) -> None:
+    """Compare recordings: NAT, connecting, requests, hops, failures, retransmissions, load balancing; mode against mode, before and after.
+
+    Each difference has an interval and a verdict that allows for how many questions were asked. Sides that differ in more than what was
+    changed on purpose (kernel, nodes, Services, what was asked …) are not ranked; what to record instead is said.
+
+    Examples:
+      hopline compare iptables/ nftables/
+
+      hopline compare before/ after/ --varied nothing --by service --html compare.html
+
+      hopline compare pool-a/ pool-b/ --varied nodes --json | jq '.comparisons[0].claims[] | select(.verdict == "differs")'
+
+    Exit codes: 0 compared (whatever came out), 1 compared but some input could not be read at all, 2 wrong usage or the file exists,
+    3 nothing to read, 4 the file cannot be written.
+    """
+    grouped, purpose = tuple(by or BY[:2]), tuple(each for each in varied or ["mode"] if each != NOTHING)
+    for option, given, known in (("--by", grouped, BY), ("--varied", purpose, VARIED)):
+        for each in given:
+            if each not in known:
+                fail(f"{option} {each}: not one of {', '.join(known)}", EXIT_USAGE)
+    if len(bundles) < 2:
+        fail("one bundle cannot be compared (give two or more: hopline compare A B)", EXIT_USAGE)
+    if html is not None and html.exists() and not force:
+        fail(f"{html} exists (name another file, or overwrite it with --force)", EXIT_USAGE)
+    from analysis.compare import build  # noqa: PLC0415 - imports are slow, --help is not
+    from analysis.compare import compare as run  # noqa: PLC0415
+
+    read = [load([path], cluster, no_ledger=False, no_rules=False, no_cluster=False) for path in bundles]
+    named = zip(_names(bundles), read, strict=True)
+    sides = [_side(name, bundle, grouped, keys, level, seed) for name, bundle in named]
+    told = run(sides, level=level, seed=seed, varied=purpose)
+    if html is not None:
+        _write(html, build(told, sides, " against ".join(side.name for side in sides)), force=force)
+    _print(told, as_json=as_json)
+    if any(problem.severity == "error" for bundle in read for problem in bundle.problems):
+        raise typer.Exit(EXIT_PROBLEMS)
+
+
+def _names(paths: list[Path]) -> list[str]:
+    """What to call each side: its folder's name, with as many of those above as it takes to tell them apart."""
+    parts = [path.resolve().parts for path in paths]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(each[-depth:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    times: Counter[str] = Counter()
+    found = []
+    for each in parts:  # the same folder twice
+        times[each[-1]] += 1
+        found.append(f"{each[-1]} ({times[each[-1]]})")
+    return found
+
+
+def _side(name: str, bundle: Bundle, by: tuple[str, ...], keys: Path | None, level: float, seed: int) -> Side:
+    from analysis.compare import Side, fingerprint, measured, positions, spreads  # noqa: PLC0415
+    from analysis.frames import from_records  # noqa: PLC0415
+    from analysis.requests import RequestRecorder  # noqa: PLC0415
+    from analysis.summary import not_seen, summarise, summarise_requests  # noqa: PLC0415
+    from tracer.bundle import ACCOUNT  # noqa: PLC0415
+    from tracer.trace import trace  # noqa: PLC0415
+
+    traced = trace(bundle)
+    recorder = RequestRecorder(find_requests(traced, keys))
+    records, connections = list(recorder), recorder.connection_records
+    if not records:
+        fail(f"{name}: no packets could be read (give a bundle with captures of the traffic to compare)", EXIT_INPUT)
+    told = summarise(traced, connections) | {"requests": summarise_requests(recorder.found, records)}
+    missing = not_seen(told)
+    frames = from_records(connections, records, missing)
+    accounts = [path.read_bytes() for path in bundle.files.get(ACCOUNT, [])]
+    return Side(
+        name, fingerprint(traced, accounts, len(records), missing), measured(frames, by),
+        spreads(traced, connections, level=level, seed=seed), positions(frames),
+    )  # fmt: skip
+
+
+def _print(told: dict[str, Any], *, as_json: bool) -> None:
+    with quiet_pipe():
+        if as_json:
+            sys.stdout.write(json.dumps(told, indent=2) + "\n")
+        else:
+            from analysis.commands.compare_shown import show  # noqa: PLC0415
+
+            show(told)
+        sys.stdout.flush()
+
+
+def _write(output: Path, page: str, *, force: bool) -> None:
+    try:
+        write_whole(output, [page], force=force)
+    except FileExistsError:
+        fail(f"{output} exists (name another file, or overwrite it with --force)", EXIT_USAGE)
+    except OSError as error:
+        fail(f"{output} cannot be written: {error.strerror} (check the folder and its free space)", EXIT_OUTPUT)
+    typer.echo(f"{shlex.quote(str(output))}: {output.stat().st_size / 1e6:.1f} MB, open it in any browser", err=True)

@@ -1,0 +1,119 @@
+"""Answers to all questions about two sides, and which of them stand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from analysis.compare.chance import chance, deviates
+from analysis.compare.claims import CLOCKS, DIFFERS, PERHAPS, SAME, UNSTEADY, Claim
+from analysis.compare.clusters import FEWEST
+from analysis.compare.effects import effect
+from analysis.compare.questions import SLOWEST, TYPICAL, Question, questions
+from analysis.compare.ranks import shift
+from analysis.compare.samples import METRICS, Measured, Sample
+from analysis.compare.shares import difference, share
+from probes.schema import Array
+
+MEDIAN = 0.5
+NO_RATIO = 0.25  # share of values at or below zero (less than a tick) from which the ranks of ratios mean nothing
+
+
+def judged(a: Measured, b: Measured, *, level: float, seed: int) -> list[Claim]:
+    """A claim for each question that both sides can be asked, in the order of METRICS, with verdicts."""
+    both = [key for key in a.samples if key in b.samples]
+    samples = {key: _together(a.samples[key], b.samples[key], a.clusters) for key in both}
+    least = {key: min(len(each.samples[key].values) for each in (a, b)) for key in both}
+    late = np.concatenate([_late(each.start_ns) for each in (a, b)])
+    is_b = np.arange(a.clusters + b.clusters) >= a.clusters
+    asked = list(questions(samples, least))
+    answered = [question for question in asked if question.answerable(is_b[question.cluster])]
+    drawn, z = chance(answered, is_b, seed), deviates(answered, is_b[None])[0]
+    found = zip(drawn.alone(z).tolist(), drawn.together(z).tolist(), drawn.bounds(level).tolist(), strict=True)
+    told = dict(zip((id(question) for question in answered), found, strict=True))
+    claims = []
+    for question in asked:
+        second = is_b[question.cluster]
+        claim = _claim(question, second)
+        if id(question) in told:
+            claim.p, claim.p_together, bound = told[id(question)]
+            _measure(claim, question, second, bound, level, seed)
+            _decide(claim, question, second, late, level)
+        claims.append(claim)
+    return claims
+
+
+def _together(a: Sample, b: Sample, first: int) -> Sample:
+    return Sample(np.concatenate((a.values, b.values)), np.concatenate((a.cluster, b.cluster + first)), a.apart_ns + b.apart_ns)
+
+
+def _late(start_ns: Array) -> Array:
+    """Which of a side's clusters (bool) are of its later half."""
+    late = np.zeros(len(start_ns), bool)
+    late[np.argsort(start_ns, kind="stable")[len(start_ns) // 2 :]] = True
+    return late
+
+
+def _claim(question: Question, is_b: Array) -> Claim:
+    """What is on both sides, before it is compared."""
+    a, b = question.values[~is_b], question.values[is_b]
+    metric, group = question.key
+    clusters = question.clusters(is_b)
+    claim = Claim(metric, group, question.kind, METRICS[metric].unit, (len(a), len(b)), clusters, threshold_ns=question.threshold)
+    if len(a) and len(b):
+        counted = question.hit.astype("f8") if question.kind != TYPICAL else question.values
+        average = np.median if question.kind == TYPICAL else np.mean
+        claim.values = (float(average(counted[~is_b])), float(average(counted[is_b])))
+    if min(clusters) < FEWEST:
+        claim.why = f"worth {min(clusters):.0f} independent client connections on one side: {FEWEST} are needed"
+    elif not question.open:
+        claim.verdict, claim.why = SAME, "all on both sides" if question.hit.any() else "none on either side"
+    return claim
+
+
+def _measure(claim: Claim, question: Question, is_b: Array, bound: float, level: float, seed: int) -> None:
+    """How large the difference is."""
+    a, b = question.values[~is_b], question.values[is_b]
+    of_a, of_b = question.cluster[~is_b], question.cluster[is_b]
+    if question.kind != TYPICAL:
+        claim.difference = difference(share(question.hit[~is_b], of_a), share(question.hit[is_b], of_b), bound)
+        if question.tail is not None:
+            claim.effects = (effect(a, of_a, b, of_b, question.tail, level=level, seed=seed),)
+        return
+    found = shift(a, of_a, b, of_b, bound)
+    claim.difference = (float(round(found.estimate)), float(round(found.low)), float(round(found.high)))
+    if max(np.mean(each <= 0) for each in (a, b)) <= NO_RATIO:
+        logs = shift(np.log(np.maximum(a, 1)), of_a, np.log(np.maximum(b, 1)), of_b, bound)
+        claim.ratio = (math.exp(logs.estimate), math.exp(logs.low), math.exp(logs.high))
+    claim.effects = (effect(a, of_a, b, of_b, MEDIAN, level=level, seed=seed),)
+
+
+def _decide(claim: Claim, question: Question, is_b: Array, late: Array, level: float) -> None:
+    """The verdict of a claim that was measured."""
+    assert claim.p is not None
+    assert claim.p_together is not None
+    assert claim.difference is not None
+    estimate, low, high = claim.difference
+    claim.verdict = DIFFERS if claim.p_together <= 1 - level else PERHAPS if claim.p <= 1 - level else SAME
+    if low <= 0 <= high:
+        if claim.verdict != SAME and claim.kind == TYPICAL:
+            claim.why = "less than the clock's ticks"
+        claim.verdict = SAME
+        return
+    if claim.verdict == SAME:
+        return
+    if question.apart_ns and (claim.unit != "ns" or question.kind == SLOWEST or min(abs(low), abs(high)) <= question.apart_ns):
+        claim.verdict, claim.why = CLOCKS, f"the clocks of the nodes leave {question.apart_ns:,.0f} ns open"
+        return
+    halves = [_leaning(question, is_b, late[question.cluster] == part) for part in (False, True)]
+    if any(half * estimate < 0 for half in halves):
+        claim.verdict, claim.why = UNSTEADY, "the earlier and the later halves of the recordings say the opposite of one another"
+        return
+    claim.better = "a" if estimate > 0 else "b"
+
+
+def _leaning(question: Question, is_b: Array, some: Array) -> float:
+    """Which way the sides lean among `some` of the values."""
+    part = Question(question.key, question.kind, question.values[some], question.cluster[some], threshold=question.threshold)
+    return float(part.lean(is_b[None, some])[0][0]) if 0 < np.count_nonzero(is_b[some]) < np.count_nonzero(some) else 0.0

@@ -1,0 +1,82 @@
+"""How often a capture is said to differ from itself: `python -m bench.splits CAPTURE… [--splits 1000]`.
+
+A capture's client connections are dealt into two halves at random, over and over, and each pair of halves is compared as `hopline compare`
+does. Whatever differs then is a false verdict. Counted are p-values, before what only takes verdicts back (steadiness, clocks, ticks,
+confounders), so that the command errs less often than this says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from analysis.compare.chance import chance, dealt, deviates
+from analysis.compare.questions import Question, questions
+from analysis.compare.samples import Measured, measured
+from analysis.frames import load
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How many of `splits` pairs of halves had any false verdict at LEVEL, all questions together; and how often each question alone."""
+
+    splits: int
+    questions: int
+    together: float
+    alone: float  # of a question, on average
+    worst: float  # of the one that errs most
+    worst_of: str
+
+
+def asked(measured_: Measured) -> list[Question]:
+    """The questions that halves of a capture are asked."""
+    return list(questions(measured_.samples, {key: len(sample.values) // 2 for key, sample in measured_.samples.items()}))
+
+
+def split(measured_: Measured, times: int, seed: int = 0) -> Split:
+    """Compare `times` random halves.
+
+    What chance does is drawn once for all of them: dealing the clusters of two halves anew gives any two halves, whichever they were.
+    """
+    half = np.arange(measured_.clusters) < measured_.clusters // 2
+    mine = [question for question in asked(measured_) if question.answerable(half[question.cluster])]
+    if not mine:
+        return Split(times, 0, 0.0, 0.0, 0.0, "")
+    drawn = chance(mine, half, seed)
+    found = deviates(mine, dealt(half, times, seed + 1))
+    together = sum(bool((drawn.together(z) <= 1 - LEVEL).any()) for z in found)
+    wrong = sum((drawn.alone(z) <= 1 - LEVEL).astype("f8") for z in found)
+    worst = int(np.argmax(wrong))
+    name = " ".join(filter(None, (*mine[worst].key, mine[worst].kind)))
+    return Split(times, len(mine), together / times, float(wrong.mean()) / times, float(wrong[worst]) / times, name)
+
+
+def main() -> None:
+    """Print a table row per capture."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("captures", nargs="+", type=Path)
+    options.add_argument("--splits", type=int, default=1000, help="(default: %(default)s)")
+    options.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    args = options.parse_args()
+    sys.stdout.write("| capture | client connections | questions | any, together | a question alone | worst question alone | seconds |\n")
+    sys.stdout.write("| --- | --- | --- | --- | --- | --- | --- |\n")
+    for capture in args.captures:
+        found = measured(load(capture))
+        begun = time.monotonic()
+        told = split(found, args.splits, args.seed)
+        sys.stdout.write(
+            f"| {'/'.join(capture.parts[-2:])} | {found.clusters:,} | {told.questions} | {told.together:.1%} | {told.alone:.1%} "
+            f"| {told.worst:.1%} ({told.worst_of}) | {time.monotonic() - begun:.0f} |\n"
+        )
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
