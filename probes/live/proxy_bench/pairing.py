@@ -30,7 +30,7 @@ class Pairs:
     given_port: Array
     first: Array
 
-    def __getitem__(self, chosen: Array) -> Pairs:
+    def __getitem__(self, chosen: Array | slice) -> Pairs:
         return Pairs(*(getattr(self, name)[chosen] for name in self.__slots__))
 
 

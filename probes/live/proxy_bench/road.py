@@ -58,7 +58,7 @@ class Road:
         return _run(self.command(place, *words), stdin)
 
     def ip(self, place: str, lines: Sequence[str]) -> None:
-        """Run `lines`, each the words of an ip(8) command, in `place`, all at once."""
+        """What `lines` tell, each the words of a command of ip(8), in `place`, all at once."""
         self.run(place, "ip", "-batch", "-", stdin="\n".join([*lines, ""]))
 
     def sysctl(self, place: str, values: dict[str, int | str], *, optional: bool = False) -> None:

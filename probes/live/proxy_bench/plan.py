@@ -1,0 +1,74 @@
+"""What is asked of a measurement, and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from probes.live.proxy_bench.fronts import Front
+from probes.live.proxy_bench.programming import Programmed
+from probes.live.proxy_bench.rulesets import Texts
+from probes.schema import Array
+
+TARGETS = ("random", "last")
+BASELINE = "none"  # the node that has no rules: clients ask the endpoint itself
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure. `connections` are those of one cell (a mode, a number of Services and a target), over all `rounds` together."""
+
+    modes: tuple[str, ...]
+    services: tuple[int, ...]
+    endpoints: int
+    connections: int
+    rounds: int
+    seed: int
+
+    def of_round(self, number: int) -> int:
+        """Connections of a cell in one round."""
+        return self.connections // self.rounds + (number < self.connections % self.rounds)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Rules that are there already: a cluster's. `client` is an address that they take for a pod's."""
+
+    texts: Mapping[str, Texts]  # by mode
+    fronts: Mapping[str, Sequence[Front]]  # by mode, in the order of its rules
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One burst. Of the packets that were paired: `first_ns` (i8) of SYNs with each one's `position` (i8), `established_ns` (i8).
+
+    Times are from the client's side of the node to the server's side. `mode` is BASELINE where the node has no rules. `base_first_ns` and
+    `base_established_ns` are medians of the same packets without rules, right before and after. `disturbance` is how much longer than
+    usual those took (1: not at all), `attempts` how often the burst was tried for the sake of that.
+    """
+
+    mode: str
+    services: int
+    target: str
+    round: int
+    sent: int
+    first_ns: Array
+    position: Array
+    established_ns: Array
+    base_first_ns: float
+    base_established_ns: float
+    disturbance: float
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the instrument costs a packet: ns per sighting, of pairs of bursts with and without it (f8), and by its own clock."""
+
+    pairs_ns: Array
+    own_ns: float
+
+
+Found = Sample | Programmed | Cost
+Say = Callable[[str, int, int], None]
