@@ -28,8 +28,9 @@ static __attribute__((always_inline)) inline int put(struct __sk_buff *skb, u64 
     r->cooked[0] = COOKED_0;
     r->cooked[1] = r->cooked[2] = 0;
     r->cooked[3] = COOKED_3;
-    asm volatile("" : "+r"(bytes));  // or clang leaves out what it knows already, and the verifier does not
-    if (bytes == 0 || bytes > room || bpf_skb_load_bytes(skb, 0, r + 1, bytes)) {
+    u64 less = bytes - 1;  // less one, as the verifier sees only since Linux 6.8 that what is not 0 is at least 1;
+    asm volatile("" : "+r"(less));  // or clang leaves out what it knows already, and the verifier does not
+    if (less >= room || bpf_skb_load_bytes(skb, 0, r + 1, less + 1)) {
         bpf_ringbuf_discard(r, BPF_RB_NO_WAKEUP);
         return KEEP;
     }
