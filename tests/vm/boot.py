@@ -26,6 +26,8 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hopl
 PACKAGES = ("linux-image-amd64", "linux-headers-amd64")  # metapackages: they depend on today's
 ROOT_MODULES = ("virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay")
 KEPT_VARIABLES = re.compile(r"PATH|HOME|LANG|PYTHON\w*|NUMBA_\w+|HOPLINE_\w+")
+KERNEL = "console=ttyS0 panic=-1 quiet mitigations=off nokaslr nowatchdog apparmor=0 rcupdate.rcu_expedited=1"
+MARK = "hopline.guest=1"  # on the command line of the guest's kernel: what sets clocks looks for it
 NINE = "trans=virtio,version=9p2000.L,msize=512000"
 
 # The first half of init: the kernel's modules, then the layers of the root.
@@ -146,7 +148,7 @@ def boot(command: Sequence[str], *, headers: bool, shares: Sequence[Path], memor
             *_devices("layer", list(places.items()), ",readonly=on"),
             *_devices("share", [(f"share{number}", share) for number, share in enumerate(shared)]),
             "-kernel", str(CACHE / f"kernel/boot/vmlinuz-{version()}"), "-initrd", str(_initramfs(run, layers, shared)),
-            "-append", "console=ttyS0 panic=-1 quiet mitigations=off nokaslr nowatchdog apparmor=0 rcupdate.rcu_expedited=1 " + more,
+            "-append", f"{KERNEL} {MARK} {more}",
         ]  # fmt: skip
         try:
             subprocess.run(words, stdin=subprocess.DEVNULL, timeout=timeout_seconds, check=False)
