@@ -14,6 +14,7 @@ from .shopping import Asked, Records, Shop, Visit, Visitor
 
 OVERLAP = 0.2  # of requests at the least; how many meet is the scheduler's business
 CROWD, REQUESTS = 16, 211
+RING = 4  # calls that are mistaken for one another: seldom more
 DINERS, MEALS = 8, 101  # of the application
 Headers = Callable[[int], dict[str, str]]
 
@@ -55,10 +56,11 @@ def score(records: Records, caller: str = "edge", protocol: str = "http", least:
 def mistakes(records: Records) -> float:
     """How many of the given parents may be wrong by what is said of them: three standard deviations above the number to expect.
 
-    A mistake seldom comes alone: where two calls are swapped, both are wrong, which doubles the variance.
+    A mistake never comes alone: calls take one another's parents in rings, all of which are wrong, or none. So few mistakes to expect are
+    fewer rings yet, any one of which may be there.
     """
     wrong = [1 - record["parent_confidence"] for record, parent, _ in records.told(("edge",)) if parent]
-    return sum(wrong) + 3 * math.sqrt(2 * sum(each * (1 - each) for each in wrong))
+    return sum(wrong) + 3 * math.sqrt(RING * sum(each * (1 - each) for each in wrong)) + RING
 
 
 @pytest.mark.parametrize("header", IDENTIFIERS)
