@@ -17,7 +17,7 @@ from kernel.traffic import Traffic
 from live.road import RECORD, Recorded, holds
 
 from . import ipvs_rules
-from .truth import judge
+from .truth import judge, line
 from .web import Web, serving
 
 SECONDS = 400  # for a recorder to begin or to end, on a translated processor
@@ -92,9 +92,11 @@ def test_every_request_is_told_as_it_was_logged(flavour: str, lossy: bool, tmp_p
         with serving(built, tmp_path / "logs") as web:
             recordings = record(built, web, tmp_path)
         assert (lost_on_links(built) > 0) == lossy
+    (tmp_path / "truth.jsonl").write_text("".join(f"{json.dumps(line(call))}\n" for call in web.calls))
     cluster = tmp_path / "cluster.json"
     cluster.write_text(json.dumps(cluster_objects()))
     records = traced(recordings, cluster)
+    (tmp_path / "out.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
     found = judge(web.calls, records)
     assert found.judged == len(web.calls)
     assert found.wrong == 0, "\n".join(found.told)

@@ -39,6 +39,24 @@ class Call:
         return self.peer is not None and (self.src, self.dst) != (self.peer, self.local)
 
 
+def line(call: Call) -> Record:
+    """The call as a line of a recorded capture's truth.jsonl, which other scorers read."""
+    answered = call.peer is not None
+    moment = call.started_ns / 1e9
+    leg = {
+        "leg": 1, "parent": 0, "what": call.case, "proto": "tcp", "src": call.src, "dst": call.dst, "peer": call.peer, "local": call.local,
+        "nat": [call.dst] if call.translated else [], "from": _owned(call.client), "to": _owned(call.server), "service": call.service,
+        "verified": answered, "t_start": moment, "t_end": moment, "conn_seq": None,
+    }  # fmt: skip
+    error = None if answered else f"Connection {call.status.capitalize()}"
+    return {"id": call.token, "status": int(call.status) if answered else None, "error": error, "legs": [leg]}
+
+
+def _owned(by: str | None) -> Record | None:
+    kind, _, name = (by or "").rpartition(":")
+    return None if by is None else {"node": name} if kind else {"host": by} if by == "external" else {"pod": by}
+
+
 @dataclass(slots=True)
 class Verdicts:
     """Of all calls: `tally[fact, verdict]`, how many had every fact right, and a line for each fact that is not."""
