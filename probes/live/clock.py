@@ -46,10 +46,6 @@ class Clock:
         """This moment as the recording's times have it, whatever the wall clock was set to since."""
         return time.monotonic_ns() + self.offset_ns
 
-    def steady_ns(self, wall_ns: int) -> int:
-        """A wall time that somebody else read (conntrack's), as it would be without the steps since the recording began."""
-        return wall_ns - sum(step.by_ns for step in self.steps if wall_ns - step.by_ns >= self.wall_ns(step.monotonic_ns))
-
     def check(self) -> Step | None:
         """Look at the clock again: the step since the last look, where there was one."""
         offset_ns = _offset_ns()
