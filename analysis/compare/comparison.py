@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from analysis.compare.claims import CLOCKS, DIFFERS, PERHAPS, REFUSED, SMALL, UNSTEADY, VERDICTS, Claim
+from analysis.compare.claims import CLOCKS, DIFFERS, PERHAPS, REFUSED, SAME, SMALL, UNSTEADY, VERDICTS, Claim
 from analysis.compare.clusters import FEWEST
 from analysis.compare.confounders import Confounder, confounders, mix
+from analysis.compare.controls import cautions, machines
 from analysis.compare.judging import judged
-from analysis.compare.samples import DIRECT, METRICS
+from analysis.compare.samples import METRICS
 from analysis.compare.side import Side
 
 Json = dict[str, Any]
 SCHEMA = 1
-CONTROL = ("request", DIRECT)
 ORDER = {verdict: place for place, verdict in enumerate(VERDICTS)}
 REMEDIES = {
     SMALL: f"record until each side has {FEWEST} client connections or more of what you ask about: open new ones, keep none alive for long",
@@ -43,22 +43,28 @@ def _pair(a: Side, b: Side, level: float, seed: int, varied: tuple[str, ...]) ->
     claims = judged(a.measured, b.measured, level=level, seed=seed)
     apart = confounders(a.fingerprint, b.fingerprint, varied)
     asked = mix(a.measured, b.measured, level, seed)
-    against = [each for each in apart if each.known] + ([] if asked is None else [asked]) + _control(claims, varied)
-    if against:
-        for claim in claims:
-            if claim.verdict in (DIFFERS, PERHAPS):
-                claim.verdict, claim.better, claim.why = REFUSED, None, f"the sides differ in {', '.join(each.fact for each in against)}"
+    against = [each for each in apart if each.known] + ([] if asked is None else [asked])
+    for claim in claims if against else ():
+        _refuse(claim, f"the sides differ in {', '.join(each.fact for each in against)}")
+    blanket = bool(against)
+    if varied == ("mode",) and not against:
+        against += machines(claims)
     claims.sort(key=_importance)
     told = Counter(claim.verdict for claim in claims)
     return {
-        "a": a.name, "b": b.name, "verdict": _verdict(told, refused=bool(against)), "ranked": bool(told[DIFFERS]) and not against,
+        "a": a.name, "b": b.name, "verdict": _verdict(told, refused=blanket), "ranked": bool(told[DIFFERS]),
         "confounders": [each.json() for each in against],
         "unchecked": [each.json() for each in apart if not each.known],
-        "cautions": _cautions(claims, varied, refused=bool(against)),
+        "cautions": cautions(claims, varied) if not blanket else [],
         "record_instead": _instead(against, told),
         "questions": sum(claim.judged for claim in claims), "verdicts": {verdict: told[verdict] for verdict in VERDICTS if told[verdict]},
         "claims": [claim.json() for claim in claims],
     }  # fmt: skip
+
+
+def _refuse(claim: Claim, why: str) -> None:
+    if claim.verdict in (DIFFERS, PERHAPS):
+        claim.verdict, claim.better, claim.why = REFUSED, None, why
 
 
 def _instead(against: Iterable[Confounder], told: Counter[str]) -> list[str]:
@@ -75,36 +81,8 @@ def _importance(claim: Claim) -> tuple[int, int, int, float]:
 
 
 def _verdict(told: Counter[str], *, refused: bool) -> str:
-    if refused:
+    if refused or (told[REFUSED] and not told[DIFFERS]):
         return REFUSED
     if told[DIFFERS]:
         return DIFFERS
-    return PERHAPS if told[PERHAPS] else SMALL if told[SMALL] == sum(told.values()) else "no difference shown"
-
-
-def _control(claims: Iterable[Claim], varied: tuple[str, ...]) -> list[Confounder]:
-    """Requests that no rule of kube-proxy's touched: where those differ for sure, it is not (only) the mode that sets the sides apart."""
-    found = next((claim for claim in claims if (claim.metric, claim.group) == CONTROL and claim.verdict == DIFFERS), None)
-    if found is None or varied != ("mode",) or found.values is None:
-        return []
-    a, b = (f"{each / 1e6:.3g} ms" if found.kind == "typical" else f"{each:.1%} slow" for each in found.values)
-    remedy = "record both sides again in turns (A, B, A, B …) on machines with nothing else to do: requests without NAT must come out alike"
-    return [Confounder("requests to pods, without a Service", (a, b), remedy)]
-
-
-def _cautions(claims: Iterable[Claim], varied: tuple[str, ...], *, refused: bool) -> list[str]:
-    """What to know before believing it."""
-    cautions = []
-    control = next((claim for claim in claims if (claim.metric, claim.group, claim.kind) == (*CONTROL, "typical")), None)
-    if varied == ("mode",) and not refused:
-        if control is None or control.verdict == SMALL:
-            cautions.append("too few requests to pods without a Service: nothing shows whether the machines themselves were equally fast")
-        elif control.verdict == PERHAPS and control.ratio is not None:
-            times = "{:.2g} times as long as well ({:.2g} to {:.2g})".format(*control.ratio)
-            cautions.append(
-                f"requests to pods without a Service, which no rule of kube-proxy's touches, took {times}: "
-                "part of what follows may be the machine"
-            )
-    if len(varied) > 1:
-        cautions.append(f"{' and '.join(varied)} were changed together: which of them makes a difference is not told")
-    return cautions
+    return PERHAPS if told[PERHAPS] else SMALL if told[SMALL] == sum(told.values()) else SAME
