@@ -110,14 +110,18 @@ class Program:
         del self._attached[attachment]
         os.close(attachment)
 
+    def detach_all(self) -> None:
+        """End all attachments, the last one first."""
+        for attachment in reversed(list(self._attached)):
+            self.detach(attachment)
+
     def map(self, name: str) -> Any:
         """The map of that name, as bcc has it: `map_fd`, item access."""
         return self._bpf[name.encode()]
 
     def close(self) -> None:
         """Detach everything, and give back functions and maps. Once is enough; twice does no harm."""
-        for attachment in list(self._attached):
-            self.detach(attachment)
+        self.detach_all()
         if self._bpf is not None:
             atexit.unregister(self._bpf.cleanup)
             self._bpf.cleanup()

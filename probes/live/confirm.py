@@ -5,6 +5,7 @@ Cheaper than a listener of conntrack's events, which doubles what a first packet
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,8 @@ from probes.conntrack.rows import EVENTS
 from probes.live.bpf import Program
 from probes.live.budget import Budget
 from probes.live.clock import Clock
-from probes.live.lines import Lines
+from probes.live.event_lines import EventLines
 from probes.live.namespaces import OWN
-from probes.live.rings import Ring
 from probes.schema import LEDGER, Array, Table
 
 SOURCE = Path(__file__).with_name("confirm.c")
@@ -30,51 +30,27 @@ _DIRECTION: list[tuple[Any, ...]] = [("src", ">u8", 2), ("dst", ">u8", 2), ("spo
 CONFIRMED = np.dtype([("time_ns", "i8"), ("original", _DIRECTION), ("reply", _DIRECTION), ("proto", "u1"), ("pad", "u1", 7)])
 FUNCTION = "__nf_conntrack_confirm"
 RING_BYTES = 1 << 20  # some 10,000 connections
-STATISTICS = ("seen", "submitted", "failed")
 
 
-class Confirmed:
+class Confirmed(EventLines):
     """The probe. The connections of the namespace it is made in, or of the one at `netns`."""
+
+    FORM = CONFIRMED
 
     def __init__(self, path: Path, clock: Clock, budget: Budget | None = None, *, netns: Path = OWN) -> None:
         """Write to `path`. BpfError where the kernel has no kprobes or no conntrack, or does not let us look."""
-        self._program = Program(SOURCE, {"NETNS": netns.stat().st_ino, "RING_BYTES": RING_BYTES}, STRUCTS)
-        try:
-            self._attachments = [
-                self._program.attach_kretprobe("on_leave", FUNCTION), self._program.attach_kprobe("on_enter", FUNCTION)
-            ]  # fmt: skip
-            self._ring = Ring(self._program.map("events").map_fd, RING_BYTES)
-            self._lines = Lines(path, budget)
-        except BaseException:
-            self._program.close()
-            raise
         self._clock = clock
-        self._written = self._lost = 0
-        self._closed: dict[str, int] | None = None
+        program = Program(SOURCE, {"NETNS": netns.stat().st_ino, "RING_BYTES": RING_BYTES}, STRUCTS)
+        try:
+            program.attach_kretprobe("on_leave", FUNCTION)
+            program.attach_kprobe("on_enter", FUNCTION)
+        except BaseException:
+            program.close()
+            raise
+        super().__init__(program, "events", RING_BYTES, path, budget)
 
-    def drain(self) -> None:
-        """Write the connections that are there."""
-        events = self._ring.records(CONFIRMED)
-        written = self._lines.write_text(write_jsonl(_ledger(events, self._clock.wall_ns(events["time_ns"]))))
-        self._written += written
-        self._lost += len(events) - written
-
-    def counters(self) -> dict[str, int]:
-        """Connections: seen == written + dropped, once drained; after `close` the last."""
-        if self._closed is not None:
-            return self._closed
-        table = self._program.map("statistics")
-        found = {name: int(table.sum(table.Key(number)).value) for number, name in enumerate(STATISTICS)}
-        return {"seen": found["seen"], "written": self._written, "dropped": found["failed"] + self._lost}
-
-    def close(self) -> None:
-        """Detach, write the last connections, close the file."""
-        for attachment in reversed(self._attachments):
-            self._program.detach(attachment)
-        self.drain()
-        self._closed = self.counters()
-        self._program.close()
-        self._lines.close()
+    def _text(self, events: Array) -> Iterable[str]:
+        return write_jsonl(_ledger(events, self._clock.wall_ns(events["time_ns"])))
 
 
 def _ledger(events: Array, times_ns: Array) -> Table:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,9 @@ from probes import addresses
 from probes.live.bpf import BpfError, Program
 from probes.live.budget import Budget
 from probes.live.clock import Clock
+from probes.live.event_lines import EventLines
 from probes.live.kernel_types import KernelTypes
-from probes.live.lines import Lines
 from probes.live.namespaces import OWN
-from probes.live.rings import Ring
 from probes.schema import Array
 
 SOURCE = Path(__file__).with_name("natpath.c")
@@ -43,12 +43,13 @@ CALL = np.dtype(
 HOOKS = {0: "prerouting", 1: "input", 2: "forward", 3: "output", 4: "postrouting"}  # enum nf_inet_hooks
 CHAIN_TYPES = {0: "filter", 1: "route", 2: "nat"}  # enum nft_chain_types
 RING_BYTES = 1 << 18  # some 1,700 calls
-STATISTICS = ("seen", "submitted", "failed")
 EVERY = 1 << 32  # hashes of connections
 
 
-class NatPath:
-    """The probe. `functions` are those that this kernel lets us time."""
+class NatPath(EventLines):
+    """The probe: a line for each call that a first packet makes. `functions` are those that this kernel lets us time."""
+
+    FORM = CALL
 
     def __init__(
         self, path: Path, clock: Clock, budget: Budget | None = None, *, netns: Path = OWN, sample: float = 1.0, seed: int = 0
@@ -57,6 +58,7 @@ class NatPath:
 
         BpfError where the kernel has no kprobes, or none of the functions, or does not let us look.
         """
+        self._clock = clock
         found = KernelTypes().parameters(FUNCTIONS, MODULES)
         defines = {"NETNS": netns.stat().st_ino, "SEED": seed & 0xFFFFFFFF, "KEEP_BELOW": int(sample * EVERY), "RING_BYTES": RING_BYTES}
         structs = STRUCTS
@@ -64,42 +66,16 @@ class NatPath:
             defines["HAS_NFT"], structs = 1, structs | NFT_STRUCTS
         if {"ipt_do_table", "ip6t_do_table"} & set(found):
             defines["HAS_XT"], structs = 1, structs | {"xt_table": ("name",)}
-        self._program = Program(SOURCE, defines | positions(found), structs)
+        program = Program(SOURCE, defines | positions(found), structs)
         try:
-            self._attachments: list[int] = []
-            self.functions = tuple(_attach(self._program, found, self._attachments))
-            self._ring = Ring(self._program.map("events").map_fd, RING_BYTES)
-            self._lines = Lines(path, budget)
+            self.functions = tuple(_attach(program, found))
         except BaseException:
-            self._program.close()
+            program.close()
             raise
-        self._clock = clock
-        self._written = self._lost = 0
-        self._closed: dict[str, int] | None = None
+        super().__init__(program, "events", RING_BYTES, path, budget)
 
-    def drain(self) -> None:
-        """Write the calls that are there."""
-        calls = self._ring.records(CALL)
-        written = self._lines.write(list(_lines(calls, self._clock.wall_ns(calls["time_ns"]))))
-        self._written += written
-        self._lost += len(calls) - written
-
-    def counters(self) -> dict[str, int]:
-        """Calls of first packets that are wanted: seen == written + dropped, once drained; after `close` the last."""
-        if self._closed is not None:
-            return self._closed
-        table = self._program.map("statistics")
-        found = {name: int(table.sum(table.Key(number)).value) for number, name in enumerate(STATISTICS)}
-        return {"seen": found["seen"], "written": self._written, "dropped": found["failed"] + self._lost}
-
-    def close(self) -> None:
-        """Detach, write the last calls, close the file."""
-        for attachment in reversed(self._attachments):
-            self._program.detach(attachment)
-        self.drain()
-        self._closed = self.counters()
-        self._program.close()
-        self._lines.close()
+    def _text(self, events: Array) -> Iterable[str]:
+        return (f"{json.dumps(line)}\n" for line in _lines(events, self._clock.wall_ns(events["time_ns"])))
 
 
 def positions(parameters: Mapping[str, list[str]]) -> dict[str, int]:
@@ -118,16 +94,16 @@ def positions(parameters: Mapping[str, list[str]]) -> dict[str, int]:
     return found
 
 
-def _attach(program: Program, parameters: Mapping[str, list[str]], attachments: list[int]) -> Iterator[str]:
-    """Attach to every function that there is; gives their names, and adds to `attachments`."""
+def _attach(program: Program, parameters: Mapping[str, list[str]]) -> Iterator[str]:
+    """Attach to every function that there is; gives their names."""
     refused: BpfError | None = None
     attached = False
     for function in FUNCTIONS:
         structs = parameters.get(function, ())
         if "sk_buff" in structs or "nft_pktinfo" in structs:
             try:  # the return first: what was entered before is not known to it
-                attachments.append(program.attach_kretprobe(f"leave_{function}", function))
-                attachments.append(program.attach_kprobe(f"enter_{function}", function))
+                program.attach_kretprobe(f"leave_{function}", function)
+                program.attach_kprobe(f"enter_{function}", function)
             except BpfError as error:
                 refused = error
                 continue

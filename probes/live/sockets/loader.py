@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,7 @@ from probes.live.attach import attach_cgroup
 from probes.live.bpf import KINDS, BpfError, Program
 from probes.live.budget import Budget
 from probes.live.clock import Clock
-from probes.live.lines import Lines
-from probes.live.rings import Ring
+from probes.live.event_lines import EventLines, counted_by_processor
 from probes.live.sockets.cgroups import Cgroups
 from probes.live.sockets.order import attach_first, root_cgroup
 from probes.schema import Array, Table
@@ -43,12 +43,14 @@ ABILITIES: tuple[dict[str, int], ...] = (
 )  # fmt: skip
 
 
-class SocketProbe:
+class SocketProbe(EventLines):
     """Writes a line for every connection's socket.
 
     `unavailable` says of each function that this kernel refuses why; `first`, of those that see what applications ask for, whether they run
     before other programs, which may rewrite it.
     """
+
+    FORM = SOCKET
 
     def __init__(
         self, path: Path, clock: Clock, budget: Budget | None = None, *, cgroup_root: Path | None = None, ring_bytes: int = RING_BYTES
@@ -56,43 +58,23 @@ class SocketProbe:
         """Attach to the root of cgroup v2, and write to `path`. BpfError or OSError where no socket can be seen, or nothing be written."""
         root = cgroup_root or root_cgroup()
         self._cgroups, self._clock = Cgroups(root), clock
-        self._program, loaded, self.unavailable = _load(ring_bytes)
+        program, loaded, self.unavailable = _load(ring_bytes)
         self._links: list[int] = []
         self.first: dict[str, bool] = {}
-        self._written = self._lost = 0
-        self._closed: dict[str, int] | None = None
         try:
             self._attach(loaded, root)
-            self._ring = Ring(self._program.map("events").map_fd, ring_bytes)
-            self._lines = Lines(path, budget)
+            super().__init__(program, "events", ring_bytes, path, budget)
         except BaseException:
             self._detach()
-            self._program.close()
+            program.close()
             raise
         self._lines.write([{"event": "attached", "first": self.first, "unavailable": self.unavailable}])
 
-    def drain(self) -> None:
-        """Write what the kernel has told since the last time."""
-        rows = self._ring.records(SOCKET)
-        written = self._lines.write_text(socket_lines(self._sockets(rows)))
-        self._written += written
-        self._lost += len(rows) - written
+    def _text(self, events: Array) -> Iterable[str]:
+        return socket_lines(self._sockets(events))
 
-    def counters(self) -> dict[str, int]:
-        """Sockets: seen == written + dropped (the ring or the disk was full), once drained; after `close` the last."""
-        if self._closed is not None:
-            return self._closed
-        counts = self._program.map("counts")[0]
-        seen, dropped = sum(each.seen for each in counts), sum(each.dropped for each in counts)
-        return {"seen": seen, "written": self._written, "dropped": dropped + self._lost}
-
-    def close(self) -> None:
-        """Detach, write the last lines, close the file."""
-        self._detach()
-        self.drain()
-        self._closed = self.counters()
-        self._program.close()
-        self._lines.close()
+    def _counted(self) -> tuple[int, int]:
+        return counted_by_processor(self._program)
 
     def _attach(self, loaded: dict[str, int], root: Path) -> None:
         for function, program in loaded.items():
