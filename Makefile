@@ -59,14 +59,14 @@ test: $(VENV)/.developed ## run every test that can run on this machine
 	$(BIN)/python -m pytest -m 'not alone' --numprocesses $(WORKERS) --dist loadfile $(TESTS) || $(OR_NONE)
 	$(BIN)/python -m pytest -m alone $(TESTS) || $(OR_NONE)
 
-VM_TOOLS := qemu-system-x86_64 busybox kmod ipvsadm conntrack iptables nft wrk
+VM_TOOLS := qemu-system-x86_64 busybox kmod ipvsadm ipset conntrack iptables nft nginx tshark wrk
 # The guest would compile for minutes what it needs for seconds: numba's functions run there as they are written.
 VM_PYTEST := env NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/vm/guest_*.py
 
 vm-test: $(VENV)/.developed ## kprobes, IPVS and lossy links on Debian's kernel under qemu: without kernel headers, with them, locked down
 	@for tool in $(VM_TOOLS); do command -v $$tool >/dev/null || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends \
-	  $(TEST_PACKAGES) qemu-system-x86 busybox-static kmod ipvsadm; break; }; done
-	$(BIN)/python tests/vm/boot.py --no-headers -- $(VM_PYTEST) $(TESTS)
+	  $(TEST_PACKAGES) qemu-system-x86 busybox-static kmod ipvsadm ipset; break; }; done
+	$(BIN)/python tests/vm/boot.py --no-headers --timeout 5400 -- $(VM_PYTEST) $(TESTS)
 	$(BIN)/python tests/vm/boot.py -- $(VM_PYTEST) -k headers $(TESTS)
 	$(BIN)/python tests/vm/boot.py --no-headers --append lockdown=confidentiality -- $(VM_PYTEST) -k lockdown $(TESTS)
 
