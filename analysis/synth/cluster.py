@@ -11,12 +11,12 @@ from probes.schema import Array
 
 CLIENTS_OF_A_NODE, OUTSIDE_CLIENTS = 2, 4
 FIRST_VETH = 6  # interface index
-HTTP_PORTS, OPAQUE_PORTS = (80, 8080), (7001, 7000)  # of a Service, of its pods
+HTTP_PORTS, OPAQUE_PORTS = (80, 8080), (9480, 9400)  # of a Service, of its pods; no dissector claims the second two
 
 NAMESPACE, INGRESS_NAMESPACE, CLIENT_NAMESPACE = "shop", "ingress-nginx", "load"
 INGRESS_SERVICES = ("ingress-nginx-nodeport", "ingress-nginx-controller")  # externalTrafficPolicy Cluster, Local
 CLUSTER_POLICY, LOCAL_POLICY = 0, 1
-OUTSIDE_SERVICE, OUTSIDE_PORT, OUTSIDE_SERVICE_PORT = "external-db", 8306, 3306
+OUTSIDE_SERVICE = "external-api"  # its only endpoint is outside, with the same ports
 
 
 def ipv4(text: str) -> int:
@@ -67,6 +67,7 @@ class MadeCluster:
     shop: int  # so many of `services`, from the first on, are the application's; then come the ingress controller's
     clients: Array  # rows of `pods`
     outside: Array  # addresses of clients outside
+    outside_ports: tuple[int, int]  # of OUTSIDE_SERVICE and of its endpoint
 
     def flannel(self, node: Array) -> Array:
         """The address that a node's masquerade takes for what leaves through flannel.1."""
@@ -104,7 +105,7 @@ def made_cluster(options: Options) -> MadeCluster:
             add(f"{name}-{pod}", NAMESPACE, (number + pod) % nodes, target_port, number)
     controllers = len(names)
     for node in range(nodes):
-        add(f"ingress-nginx-controller-{node}", INGRESS_NAMESPACE, node, 80, shop)
+        add(f"ingress-nginx-controller-{node}", INGRESS_NAMESPACE, node, service_port, shop)
     clients = len(names)
     for node in range(nodes):
         for number in range(CLIENTS_OF_A_NODE):
@@ -125,7 +126,7 @@ def made_cluster(options: Options) -> MadeCluster:
             [*[NAMESPACE] * shop, *[INGRESS_NAMESPACE] * len(INGRESS_SERVICES)],
             ipv4("10.96.1.0") + row,
             ipv4("172.31.0.10") + row,
-            np.where(row < shop, service_port, 80),
+            np.full(len(row), service_port),
             30000 + row,
             np.where(row < shop, row % 2, row - shop),
             np.array([*first, *[controllers] * len(INGRESS_SERVICES)]),
@@ -134,4 +135,5 @@ def made_cluster(options: Options) -> MadeCluster:
         shop,
         np.arange(clients, len(names)),
         ipv4("172.30.1.100") + np.arange(OUTSIDE_CLIENTS),
+        (service_port, target_port),
     )

@@ -11,9 +11,7 @@ from analysis.synth.cluster import (
     LOCAL_POLICY,
     NAMESPACE,
     OUTSIDE_ADDRESS,
-    OUTSIDE_PORT,
     OUTSIDE_SERVICE,
-    OUTSIDE_SERVICE_PORT,
     OUTSIDE_VIP,
     MadeCluster,
 )
@@ -103,11 +101,13 @@ def _services(made: MadeCluster) -> Iterator[Object]:
         "Service", "v1", OUTSIDE_SERVICE, NAMESPACE,
         spec={
             "type": "ClusterIP", "clusterIP": address, "clusterIPs": [address], "ipFamilies": ["IPv4"], "sessionAffinity": "None",
-            "ports": [{"name": "http", "port": OUTSIDE_SERVICE_PORT, "targetPort": OUTSIDE_PORT, "protocol": "TCP"}],
+            "ports": [{"name": "http", "port": made.outside_ports[0], "targetPort": made.outside_ports[1], "protocol": "TCP"}],
         },
         status={"loadBalancer": {}},
     )  # fmt: skip
-    yield _slice(OUTSIDE_SERVICE, NAMESPACE, [{"addresses": [dotted(OUTSIDE_ADDRESS)], "conditions": {"ready": True}}], OUTSIDE_PORT)
+    yield _slice(
+        OUTSIDE_SERVICE, NAMESPACE, [{"addresses": [dotted(OUTSIDE_ADDRESS)], "conditions": {"ready": True}}], made.outside_ports[1]
+    )
 
 
 def _slice(service: str, namespace: str, endpoints: list[Object], port: int) -> Object:

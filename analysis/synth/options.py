@@ -40,7 +40,7 @@ class Options:
 
     def check(self) -> None:
         """ValueError, with the remedy, where no such cluster can be made."""
-        pods_of_a_node = -(-self.services * self.pods // self.nodes) + 4
+        pods_of_a_node = -(-self.services * self.pods // max(self.nodes, 1)) + 4
         for wrong, what in (
             (self.mode not in MODES, f"mode {self.mode}: not one of {', '.join(MODES)}"),
             (self.proxies not in PROXIES, f"proxies {self.proxies}: not one of {', '.join(PROXIES)}"),

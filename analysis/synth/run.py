@@ -89,7 +89,7 @@ class _Writer:
         begins_ns, number = EPOCH_NS, 0
         while (count := self._next(amount, begins_ns)) > 0:
             drawn, ends_ns = self.drawing.slice(np.random.default_rng([self.options.seed, number]), begins_ns, count)
-            self.written.requests += count
+            self.written.requests += int((drawn.exchanges["parent"] < 0).sum())
             self.truths.writelines(self.truth.lines(drawn))
             self._write_ledgers([*self._late, *self.ledger.lines(drawn.conversations, drawn.ended_ns)], ends_ns)
             self._write_packets(drawn, ends_ns)

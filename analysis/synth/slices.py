@@ -51,7 +51,7 @@ class Drawing:
     text: Array
 
     def slice(self, generator: np.random.Generator, first_ns: int, count: int) -> tuple[Slice, int]:
-        """`(a slice with `count` requests from first_ns on, when the next one begins)`."""
+        """`(a slice with `count` requests from first_ns on, when the next one begins)`; fewer where too few tuples can be used again."""
         return _SliceDraw(self, generator).drawn(first_ns, count)
 
 

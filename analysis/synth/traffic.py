@@ -10,8 +10,6 @@ from analysis.synth.cluster import (
     CLUSTER_POLICY,
     LOCAL_POLICY,
     OUTSIDE_ADDRESS,
-    OUTSIDE_PORT,
-    OUTSIDE_SERVICE_PORT,
     OUTSIDE_VIP,
     MadeCluster,
 )
@@ -201,16 +199,16 @@ def _outside(calls: Calls, rows: Array, service: int, to: tuple[int, int], via: 
     calls.by_pod(rows, client, to)
     calls.service[rows], calls.via[rows], calls.way[rows] = service, via, NUMBER[way]
     calls.ends[rows, TRANSLATED] = calls.ends[rows, ORIGINAL]
-    calls.ends[rows, TRANSLATED, 2], calls.ends[rows, TRANSLATED, 3] = OUTSIDE_ADDRESS, OUTSIDE_PORT
+    calls.ends[rows, TRANSLATED, 2], calls.ends[rows, TRANSLATED, 3] = OUTSIDE_ADDRESS, made.outside_ports[1]
     calls.masquerade(rows, made.node_address[made.pods.node[client]])
 
 
 def _egress(calls: Calls, rows: Array, _service: Array | None) -> None:
-    _outside(calls, rows, NO_SERVICE, (OUTSIDE_ADDRESS, OUTSIDE_PORT), "direct", "egress")
+    _outside(calls, rows, NO_SERVICE, (OUTSIDE_ADDRESS, calls.made.outside_ports[1]), "direct", "egress")
 
 
 def _endpoint_outside(calls: Calls, rows: Array, _service: Array | None) -> None:
-    _outside(calls, rows, THE_OUTSIDE_SERVICE, (OUTSIDE_VIP, OUTSIDE_SERVICE_PORT), "ClusterIP", "outside-endpoint")
+    _outside(calls, rows, THE_OUTSIDE_SERVICE, (OUTSIDE_VIP, calls.made.outside_ports[0]), "ClusterIP", "outside-endpoint")
 
 
 FILLERS: Mapping[str, Callable[[Calls, Array, Array | None], None]] = {
