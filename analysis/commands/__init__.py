@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from analysis.commands.agent import agent
+from analysis.commands.bench import bench
 from analysis.commands.clocks import clocks
 from analysis.commands.collect import collect
 from analysis.commands.compare import compare
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 for command in (trace, show, explain, report, compare, clocks, record, collect, snapshot, watch, synth, doctor):
     app.command()(command)
+app.add_typer(bench, name="bench")
 app.add_typer(agent, name="agent")
 
 

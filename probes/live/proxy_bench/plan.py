@@ -45,7 +45,7 @@ class Sample:
 
     Times are from the client's side of the node to the server's side. `mode` is BASELINE where the node has no rules. `base_first_ns` and
     `base_established_ns` are medians of the same packets without rules, right before and after. `disturbance` is how much longer than
-    usual those took (1: not at all), `attempts` how often the burst was tried for the sake of that.
+    usual packets took that meet no rules (1: not at all), `attempts` how often the burst was tried for the sake of that.
     """
 
     mode: str

@@ -58,7 +58,7 @@ class Road:
         return _run(self.command(place, *words), stdin)
 
     def ip(self, place: str, lines: Sequence[str]) -> None:
-        """What `lines` tell, each the words of a command of ip(8), in `place`, all at once."""
+        """Run `lines`, in the form of `ip -batch`, in `place`."""
         self.run(place, "ip", "-batch", "-", stdin="\n".join([*lines, ""]))
 
     def sysctl(self, place: str, values: dict[str, int | str], *, optional: bool = False) -> None:
@@ -77,8 +77,9 @@ class Road:
 def _run(words: Sequence[str], stdin: str | None = None) -> str:
     done = subprocess.run(words, input=stdin, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise RoadError(f"{' '.join(words)}: {said[0]}")
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()] or [f"exit status {done.returncode}"]
+        command = words[4:] if words[:3] == ["ip", "netns", "exec"] else words
+        raise RoadError(f"{' '.join(command)}: {'; '.join(said[:3])}")
     return done.stdout
 
 

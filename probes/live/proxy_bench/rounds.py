@@ -1,14 +1,16 @@
 """Bursts in turn, each between two looks at how fast the machine is just now; and what the instrument itself costs.
 
 Other work on the machine, a sibling thread of the same core included, slows everything by half and more for a second or so. A burst counts
-when packets without any rules took their usual time right before it and right after it; else it is tried again. What decides is never the
-burst itself.
+when packets that meet no rules took their usual time meanwhile: those of a node without any, right before and right after, and established
+ones in the burst itself. Else it waits for the end of the round and is tried again. First packets, which are what is asked about, decide
+nothing.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,39 +21,51 @@ from probes.schema import Array
 
 WARM_UP = 50  # connections before each burst that are not counted: caches and branches are then as in its middle
 GAUGE = 40  # connections of one look
+CALIBRATION = 25  # looks before anything is measured
 QUIET = 1.1  # times the shortest that was seen
-ATTEMPTS = 5
+ATTEMPTS = 6
 COST_PAIRS, COST_BURST = 31, 200
 
 
-@dataclass(slots=True)
 class Gauge:
-    """How long packets take through a node without rules; `best_ns` is the shortest median of established ones so far."""
+    """How long packets take that meet no rules, beside the shortest that it has seen."""
 
-    place: Place
-    best_ns: float = np.inf
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._best_ns: dict[tuple[str, int], float] = {}  # medians of established packets, by mode and number of Services
+        with undisturbed():
+            for _ in range(CALIBRATION):
+                self.look()
 
     def look(self) -> tuple[float, float]:
-        """Medians of first and established packets now, in ns."""
-        first_ns, _, established_ns = self.place.burst(np.zeros(GAUGE, "i8"), direct=True)
+        """Medians of first and established packets without rules, now, in ns."""
+        first_ns, _, established_ns = self._place.burst(np.zeros(GAUGE, "i8"), direct=True)
         found = float(np.median(first_ns)), float(np.median(established_ns))
-        self.best_ns = min(self.best_ns, found[1])
+        self.disturbance(BASELINE, 0, found[1])
         return found
 
-    def disturbance(self, *looks: tuple[float, float]) -> float:
-        """The slowest of `looks` over the shortest that was seen: 1 where nothing disturbs."""
-        return max(established for _, established in looks) / self.best_ns
+    def disturbance(self, mode: str, services: int, established_ns: float) -> float:
+        """How much longer than the shortest so far: 1 where nothing disturbs."""
+        best_ns = self._best_ns[mode, services] = min(self._best_ns.get((mode, services), np.inf), established_ns)
+        return established_ns / best_ns
 
 
 def a_round(plan: Plan, size: int, number: int, places: Mapping[str, Place], gauge: Gauge, chance: np.random.Generator) -> Iterator[Sample]:
-    """Every mode and target, and the baseline, once, in an order by chance."""
+    """Every mode and target, and the baseline, once, in an order by chance; of those that are tried again, the least disturbed attempt."""
     count = plan.of_round(number)
-    order = [(name, target) for name in plan.modes for target in TARGETS] + [(BASELINE, TARGETS[0])]
-    for at in chance.permutation(len(order)).tolist():
-        name, target = order[at]
+    cells = [(name, target) for name in plan.modes for target in TARGETS] + [(BASELINE, TARGETS[0])]
+    waiting = deque(cells[at] for at in chance.permutation(len(cells)).tolist())
+    tried: dict[tuple[str, str], list[Sample]] = {}
+    while waiting:
+        name, target = cell = waiting.popleft()
         last = len(places[name].fronts) - 1
         wanted = spread(last + 1, count, chance) if target == "random" else np.full(count, last)
-        yield _burst(name, size, target, number, places[name], wanted, gauge)
+        attempts = tried.setdefault(cell, [])
+        attempts.append(_burst(name, size, target, number, places[name], wanted, gauge))
+        if attempts[-1].disturbance > QUIET and len(attempts) < ATTEMPTS:
+            waiting.append(cell)
+        else:
+            yield replace(min(attempts, key=lambda each: each.disturbance), attempts=len(attempts))
 
 
 def spread(services: int, count: int, chance: np.random.Generator) -> Array:
@@ -64,23 +78,21 @@ def spread(services: int, count: int, chance: np.random.Generator) -> Array:
 
 
 def _burst(name: str, size: int, target: str, number: int, place: Place, wanted: Array, gauge: Gauge) -> Sample:
-    """The first attempt that nothing disturbed, else the least disturbed one."""
-    tried: list[Sample] = []
+    """Connections to the Services at positions `wanted`, between two looks at the gauge."""
+    direct = name == BASELINE
     with undisturbed():
-        while len(tried) < ATTEMPTS and (not tried or tried[-1].disturbance > QUIET):
-            place.forget()
-            place.burst(wanted[:WARM_UP], direct=name == BASELINE)
-            before = gauge.look()
-            found = place.burst(wanted, direct=name == BASELINE)
-            after = gauge.look()
-            base_first_ns, base_established_ns = (float(np.mean(each)) for each in zip(before, after, strict=True))
-            tried.append(
-                Sample(
-                    name, size, target, number, len(wanted), *found, base_first_ns, base_established_ns,
-                    gauge.disturbance(before, after), len(tried) + 1,
-                )
-            )  # fmt: skip
-    return replace(min(tried, key=lambda each: each.disturbance), attempts=len(tried))
+        place.forget()
+        place.burst(wanted[:WARM_UP], direct=direct)
+        before = gauge.look()
+        first_ns, position, established_ns = place.burst(wanted, direct=direct)
+        after = gauge.look()
+    base_first_ns, base_established_ns = (float(np.mean(each)) for each in zip(before, after, strict=True))
+    disturbance = max(gauge.disturbance(BASELINE, 0, each[1]) for each in (before, after))
+    if len(established_ns):
+        disturbance = max(disturbance, gauge.disturbance(name, size, float(np.median(established_ns))))
+    return Sample(
+        name, size, target, number, len(wanted), first_ns, position, established_ns, base_first_ns, base_established_ns, disturbance, 1
+    )
 
 
 def cost(place: Place) -> Cost:

@@ -176,5 +176,5 @@ def why_not(mode: Mode, road: Road, texts: Texts) -> str | None:
         run(road, mode.load(texts))
         run(road, mode.unload)
     except RoadError as error:
-        return f"this kernel does not take its rules: {error}"
+        return f"its rules cannot be loaded here: {error}"
     return None
