@@ -21,7 +21,7 @@ from packets_damaged import damaged_files, sample_frames
 from test_capture_damage import LIES, PACKET_BODY, blocks, classic, lying, pcapng
 from test_decode_layers import PACKETS, TUNNELLED
 
-from probes.capture import Capture, gather, reader, stream
+from probes.capture import Capture, observe, reader, stream
 from probes.schema import Array
 
 COUNT = 331
@@ -64,20 +64,23 @@ class WatchedWindow(stream.ByteWindow):
         return more
 
 
-def watched_decode(data: Array, frames: Array, interfaces: Array, first_frame: int, first_row: int, rows: Array, ifindexes: Array) -> int:
+def watched_decode(
+    data: Array, frames: Array, interfaces: Array, first_frame: int, first_row: int, rows: Array, ifindexes: Array
+) -> tuple[int, int]:
     """`decode_frames`, frame by frame, each allowed to read its own bytes, and to write its own rows."""
-    count = 0
+    count, without = 0, 0
     for index in range(len(frames)):
         own = data.view(Watched)
         own.low, own.high = int(frames[index]["offset"]), int(frames[index]["offset"] + frames[index]["captured"])
         assert 0 <= own.low <= own.high <= len(data)
-        here = slice(count, count + gather.VIEWS_PER_FRAME)
+        here = slice(count, count + observe.VIEWS_PER_FRAME)
         one = frames[index : index + 1]
-        count += decode_frames(own, one, interfaces, first_frame + index, first_row + count, rows[here], ifindexes[here])
-    return count
+        found, nothing = decode_frames(own, one, interfaces, first_frame + index, first_row + count, rows[here], ifindexes[here])
+        count, without = count + found, without + nothing
+    return count, without
 
 
-decode_frames = gather.decode_frames
+decode_frames = observe.decode_frames
 
 
 def test_kernels_read_nothing_but_their_data() -> None:
@@ -102,5 +105,5 @@ def test_watched_arrays_complain() -> None:
 
 if __name__ == "__main__":
     reader.ByteWindow = WatchedWindow  # type: ignore[misc]
-    gather.decode_frames = watched_decode
+    observe.decode_frames = watched_decode
     sys.stdout.write(json.dumps([digest(read(file)) for file in FILES]))

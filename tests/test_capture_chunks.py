@@ -11,7 +11,7 @@ from packets import Record, ethernet, gzipped, pcap, read, sll2, zstd
 from packets_damaged import damaged_files, sample_frames
 from test_decode_layers import PACKETS, TUNNELLED
 
-from probes.capture import Capture, columns, read_capture, records, stream
+from probes.capture import Capture, columns, lanes, read_capture, records, stream
 from probes.capture import pcap as pcap_module
 from probes.capture.points import PointNumbers
 
@@ -26,13 +26,15 @@ def facts(capture: Capture) -> dict[str, Any]:
 
 
 @pytest.fixture(
-    params=[(1, 1), (3, 1), (7, 2), (16, 3), (61, 5), (1000, 4), (1 << 20, 2)], ids=lambda sizes: f"{sizes[0]} bytes, {sizes[1]} frames"
+    params=[(1, 1, 1), (3, 1, 2), (7, 2, 1), (16, 3, 3), (61, 5, 2), (1000, 4, 1), (1000, 4, 7), (1 << 20, 2, 2)],
+    ids=lambda sizes: f"{sizes[0]} bytes, {sizes[1]} frames, {sizes[2]} threads",
 )
 def chunked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    read_bytes, frames = request.param
+    read_bytes, frames, threads = request.param
     monkeypatch.setattr(stream, "READ_BYTES", read_bytes)
     monkeypatch.setattr(stream, "PIECE_BYTES", max(read_bytes, 4))
     monkeypatch.setattr(records, "FRAMES_PER_CHUNK", frames)
+    monkeypatch.setattr(lanes, "LANES", threads)
     monkeypatch.setattr(columns, "FIRST_ROWS", 1)
     monkeypatch.setattr(pcap_module, "USUAL_SNAPLEN", 1000)  # so that records in doubt are decided before the file ends
     return int(read_bytes)
@@ -90,8 +92,11 @@ def test_more_points_than_are_kept_at_hand_are_numbered_too() -> None:
     points = PointNumbers()
     ifindexes = np.arange(10_000, dtype="i8") * 7919 % 9_973
     interfaces = np.arange(10_000, dtype="u4") % 3
-    first = points.number(interfaces[:5000], ifindexes[:5000]).tolist() + points.number(interfaces[5000:], ifindexes[5000:]).tolist()
-    assert points.number(interfaces, ifindexes).tolist() == first
+    first, again = interfaces.copy(), interfaces.copy()
+    points.number(first[:5000], ifindexes[:5000])
+    points.number(first[5000:], ifindexes[5000:])
+    points.number(again, ifindexes)
+    assert again.tolist() == first.tolist()
     pairs, rank = points.ranked()
     assert [pairs[rank[number]] for number in first] == list(zip(interfaces.tolist(), ifindexes.tolist(), strict=True))
     assert pairs == sorted(set(pairs))

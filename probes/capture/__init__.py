@@ -1,9 +1,9 @@
 """Capture files: pcap and pcapng, plain or compressed, from a path or a stream, into observations.
 
 `read_capture` is the one entrance. `stream` unpacks into a sliding window; `pcap`, and `pcapng` with `blocks`, find the records (compiled,
-no object per packet) and the way past damage; `gather` has the frames decoded (`probes.decode`) into `columns`, numbers the observation
-`points` and keeps what the file says about itself: interfaces, drops, truncation, comments, clocks that jump. `read_payloads` looks a
-second time, for the bytes of chosen frames.
+no object per packet) and the way past damage; `gather` keeps what the file says about itself: interfaces, drops, truncation, comments.
+`observe` has the frames decoded (`probes.decode`) into `columns`, in the threads of `lanes`, numbers the observation `points` and notes
+clocks that jump. `read_payloads` looks a second time, for the bytes of chosen frames.
 """
 
 from probes.capture.payloads import read_payloads

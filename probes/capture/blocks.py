@@ -16,7 +16,7 @@ from probes.capture.records import (
     read16,
     read32,
 )
-from probes.jit import inlined, kernel, wide
+from probes.jit import bare, inside, wide
 from probes.schema import Array
 
 SECTION, INTERFACE_BLOCK, PACKET, SIMPLE_PACKET, NAMES, STATISTICS, ENHANCED_PACKET = 0x0A0D0D0A, 1, 2, 3, 4, 5, 6
@@ -27,7 +27,7 @@ OPT_COMMENT, PACKET_FLAGS = 1, 2
 CHAIN = 2  # so many sound blocks one after the other are no coincidence
 
 
-@inlined
+@inside
 def _nanoseconds(ticks: int, resolution: int, offset_s: int) -> int:
     """A timestamp since the epoch (4.2: if_tsresol, if_tsoffset)."""
     if 0 <= resolution <= 9:
@@ -43,7 +43,7 @@ def _nanoseconds(ticks: int, resolution: int, offset_s: int) -> int:
     return time_ns + offset_s * 1_000_000_000
 
 
-@inlined
+@inside
 def _packet_options(data: Array, at: int, end: int, big: bool) -> tuple[int, bool]:
     """`(direction, whether there is a comment)`: epb_flags bits 0-1 are 1 inbound, 2 outbound (4.3.1)."""
     direction, commented = 0, False
@@ -59,7 +59,7 @@ def _packet_options(data: Array, at: int, end: int, big: bool) -> tuple[int, boo
     return direction if direction < 3 else 0, commented
 
 
-@inlined
+@inside
 def _packet(frame: Array, data: Array, at: int, length: int, big: bool, first_interface: int, interfaces: Array) -> bool:
     """Fill `frame` from the enhanced packet block (4.3) or obsolete packet block (A) at `at`; False where it contradicts itself."""
     if length < 32:
@@ -78,7 +78,7 @@ def _packet(frame: Array, data: Array, at: int, length: int, big: bool, first_in
     return True
 
 
-@inlined
+@inside
 def _simple_packet(frame: Array, data: Array, at: int, length: int, big: bool, first_interface: int, interfaces: Array) -> bool:
     """Fill `frame` from the simple packet block (4.4) at `at`: it is of its section's first interface, and has no time."""
     if length < 16 or first_interface >= len(interfaces):
@@ -92,7 +92,7 @@ def _simple_packet(frame: Array, data: Array, at: int, length: int, big: bool, f
     return True
 
 
-@kernel
+@bare
 def pcapng_records(data: Array, at: int, big: bool, first_interface: int, interfaces: Array, frames: Array) -> tuple[int, int, int]:  # noqa: PLR0911 (a return per reason to stop)
     """Walk the blocks of `data` from `at`, packets into `frames` (FRAME); `(frames found, where it stopped, how it ended)`.
 
@@ -128,7 +128,7 @@ def pcapng_records(data: Array, at: int, big: bool, first_interface: int, interf
     return count, at, NEED_MORE
 
 
-@inlined
+@inside
 def _block(data: Array, at: int, big: bool) -> tuple[int, int]:
     """`(length, verdict)` of a block at `at` whose kind is known and whose two lengths agree; UNDECIDED where it is not all in `data`."""
     if at + 12 > len(data):
@@ -148,7 +148,7 @@ def _block(data: Array, at: int, big: bool) -> tuple[int, int]:
     return length, FOUND if read32(data, at + length - 4, big) == length else NOWHERE
 
 
-@kernel
+@bare
 def pcapng_search(data: Array, at: int, final: bool, big: bool) -> tuple[int, int]:
     """`(place, FOUND | NOWHERE | UNDECIDED)`: the first place from `at` on where CHAIN sound blocks start, or one before the file's end.
 

@@ -1,4 +1,4 @@
-"""What the readers of both file formats fill: frames they find become observations, and what the file says about itself is kept."""
+"""What the readers of both file formats fill: the frames they find, a chunk at a time, and what the file says about itself."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from probes.capture import records
-from probes.capture.columns import Columns
-from probes.capture.points import PointNumbers
 from probes.capture.records import FRAME, INTERFACE, NO_TIME, NOWHERE, UNDECIDED, Interface
 from probes.capture.stream import ByteWindow
-from probes.decode import LINK_TYPES, VIEWS_PER_FRAME, decode_frames, tie_fragments
-from probes.jit import kernel
-from probes.schema import OBSERVATIONS, Array, ObservationPoint, Problem, Table
+from probes.decode import LINK_TYPES
+from probes.schema import Array, ObservationPoint, Problem, Table
 
-BACKWARD_NS = 100_000_000  # packets of several CPUs may be written slightly out of order; more is a clock that was set back
 MAX_COMMENTS = 1000
 MAX_PROBLEMS = 50  # a line each; of those beyond, only how many
 
@@ -50,33 +46,14 @@ class Capture:
     problems: list[Problem]
 
 
-@kernel
-def _watch_clocks(frames: Array, interfaces: Array, first_frame: int) -> int:
-    """Note in `interfaces` where one's clock goes back; returns how many frames have no time.
-
-    Interfaces are captured apart, so a file may hold them out of each other's order.
-    """
-    timeless = 0
-    for index in range(len(frames)):
-        frame = frames[index]
-        if frame["time_ns"] == NO_TIME:
-            timeless += 1
-            continue
-        interface = interfaces[frame["interface"]]
-        back = interface["last_ns"] - frame["time_ns"]
-        if interface["last_ns"] != NO_TIME and back > BACKWARD_NS:
-            if interface["jumps"] == 0:
-                interface["jump_frame"], interface["jump_ns"] = first_frame + index, back
-            interface["jumps"] += 1
-        interface["last_ns"] = frame["time_ns"]
-    return timeless
-
-
 class Gatherer:
-    """The state of reading one file: its bytes, the interfaces so far, the frames of this chunk, the observations of all chunks."""
+    """The state of reading one file: its bytes, the interfaces so far, the frames of this chunk, what the file says about itself.
 
-    def __init__(self, window: ByteWindow, node: str, progress: Callable[[int], None]) -> None:
-        self.window, self.file, self.node, self.progress = window, window.file, node, progress
+    Who wants something of the frames goes through `walk(gatherer)`: each of its steps says how many of `frames` are the next ones.
+    """
+
+    def __init__(self, window: ByteWindow) -> None:
+        self.window, self.file = window, window.file
         self.interfaces: list[Interface] = []
         self.clocks: Array = np.zeros(8, INTERFACE)
         self.frames: Array = np.zeros(records.FRAMES_PER_CHUNK, FRAME)
@@ -85,13 +62,8 @@ class Gatherer:
         self._problems: list[Problem] = []
         self._problems_beyond = 0
         self._comments_beyond = 0
-        self._timeless = 0
         self._left_out = 0
         self._left_out_at = (0, 0)  # frames before the first one, and its offset
-        self._rows: Array = np.zeros(len(self.frames) * VIEWS_PER_FRAME, OBSERVATIONS.dtype)
-        self._ifindexes: Array = np.zeros(len(self._rows), "i8")
-        self._columns = Columns(OBSERVATIONS)
-        self._points = PointNumbers()
 
     def report(self, what: str, remedy: str, offset: int | None = None, severity: str = "warning") -> None:
         """Add a line to the file's problems; `offset` counts from the stream's beginning."""
@@ -126,27 +98,6 @@ class Gatherer:
         self.clocks[number] = (interface.link_type, interface.resolution, interface.offset_s, interface.snaplen, NO_TIME, 0, 0, 0)
         self.interfaces.append(interface)
 
-    def decode(self, count: int) -> None:
-        """Turn the first `count` of `frames` into observations."""
-        if not count:
-            return
-        frames, statistics = self.frames[:count], self.statistics
-        first = statistics.frames + 1
-        found = decode_frames(self.window.data, frames, self.clocks, first, self._columns.size, self._rows, self._ifindexes)
-        rows = self._rows[:found]
-        rows["point"] = self._points.number(rows["point"], self._ifindexes[:found])
-        self._columns.append(rows, self.window.share)
-        self._timeless += _watch_clocks(frames, self.clocks, first)
-        statistics.other += count - int(np.count_nonzero(rows["outer"] < 0))
-        statistics.truncated += int(np.count_nonzero(frames["captured"] < frames["wire"]))
-        statistics.bytes += int(frames["captured"].sum())
-        if statistics.first_ns is None:
-            statistics.first_ns = int(frames["time_ns"][0])
-        statistics.last_ns = int(frames["time_ns"][-1])
-        statistics.frames += count
-        rows.view("u1")[:] = 0  # as `decode_frames` wants them; as bytes, because NumPy clears fields one by one
-        self.progress(self.window.base)
-
     def leave_out(self, at: int) -> None:
         """Count the packet at `at`, which contradicts what the file says about itself."""
         if not self._left_out:
@@ -173,29 +124,12 @@ class Gatherer:
             self.report(f"the file ends in the middle of a record, {after}", remedy, lost_from, "note")
         return at
 
-    def finish(self) -> Capture:
-        """Everything gathered. To be called once."""
-        self._report_clocks()
+    def told(self) -> list[Problem]:
+        """All problems of the file. To be called once, at its end."""
         self._report_limits()
         if self.drops:
             self.statistics.dropped = sum(self.drops.values())
-        table = self._columns.table()
-        points = self._name_points(table)
-        tie_fragments(table)
-        problems = [*self.window.problems, *self._problems]
-        return Capture(self.file, self.node, OBSERVATIONS.check(table), points, self.statistics, problems)
-
-    def _report_clocks(self) -> None:
-        for number in np.flatnonzero(self.clocks["jumps"] > 0).tolist():
-            clock = self.clocks[number]
-            more = f"; {clock['jumps']} jumps in all" if clock["jumps"] > 1 else ""
-            name = self.interfaces[number].name or (f"interface {number}" if len(self.interfaces) > 1 else "")
-            self.report(
-                f"the clock jumps back by {clock['jump_ns'] / 1e9:.3f} s at frame {clock['jump_frame']}{name and f' on {name}'}{more}",
-                "its times are used as they are: durations across the jump are wrong; slew clocks instead of stepping them",
-            )
-        if self._timeless:
-            self.report(f"frames without a time: {self._timeless}", "they count as of 1970; capture with tcpdump or dumpcap")
+        return [*self.window.problems, *self._problems]
 
     def _report_limits(self) -> None:
         if self._left_out:
@@ -208,14 +142,3 @@ class Gatherer:
         if self._problems_beyond:
             what = f"problems beyond the first {MAX_PROBLEMS}: {self._problems_beyond}"
             self._problems.append(Problem(self.file, what, "everything else was used; copy the file again"))
-
-    def _name_points(self, table: Table) -> list[ObservationPoint]:
-        """The observation points by interface and ifindex; `table` comes to refer to them in this order."""
-        pairs, rank = self._points.ranked()
-        points = []
-        for index, ifindex in pairs:
-            interface = self.interfaces[index]
-            name = f"if{ifindex}" if ifindex >= 0 else interface.name or ("any" if len(self.interfaces) == 1 else f"interface {index}")
-            points.append(ObservationPoint(self.node, name, ifindex, self.file, interface.link_type, interface.resolution_ns))
-        table["point"] = rank[table["point"]]
-        return points

@@ -32,13 +32,13 @@ class _Payloads(Gatherer):
     """Reads a file as every reader does, and copies instead of decoding."""
 
     def __init__(self, window: ByteWindow, wanted: Array, at: Array, size: Array) -> None:
-        super().__init__(window, "", lambda _position: None)
+        super().__init__(window)
         self._wanted, self._at, self._sizes = wanted, at, size
         self._place = np.concatenate([[0], np.cumsum(size)]).astype("i8")
         self._here = 0
         self.arena: Array = np.zeros(int(self._place[-1]), np.uint8)
 
-    def decode(self, count: int) -> None:
+    def copy(self, count: int) -> None:
         """Copy what is wanted of the first `count` of `frames`."""
         first = self.statistics.frames + 1
         frames = self.frames[:count]
@@ -52,5 +52,6 @@ def read_payloads(stream: BinaryIO, file: str, frames: Array, at: Array, size: A
     `frames` must be of a file that `read_capture` has read, `at + size` within what was captured of each. OSError where it cannot be read.
     """
     payloads = _Payloads(ByteWindow(stream, file), frames.astype("i8"), at.astype("i8"), size.astype("i8"))
-    walk(payloads)
+    for count in walk(payloads):
+        payloads.copy(count)
     return payloads.arena

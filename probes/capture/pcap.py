@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from probes.capture.gather import Gatherer
 from probes.capture.records import CORRUPT, FOUND, FULL, MAX_FRAME_BYTES, NEED_MORE, NOWHERE, UNDECIDED, Interface, read32
-from probes.jit import inlined, kernel
+from probes.jit import bare, inside
 from probes.schema import Array
 
 HEADER_BYTES = 24
@@ -41,7 +42,7 @@ def read_header(header: bytes) -> PcapHeader:
     return PcapHeader(big, unit_ns, int.from_bytes(header[16:20], order), int.from_bytes(header[20:24], order) & 0x03FF_FFFF)
 
 
-@inlined
+@inside
 def _plausible(data: Array, at: int, big: bool, unit_ns: int, limit: int, seconds: int) -> bool:
     """Whether a record's header may stand at `at`; `seconds` is the time of the one before, -1 where there is none."""
     then, fraction, captured, wire = read32(data, at, big), read32(data, at + 4, big), read32(data, at + 8, big), read32(data, at + 12, big)
@@ -49,7 +50,7 @@ def _plausible(data: Array, at: int, big: bool, unit_ns: int, limit: int, second
     return 0 < captured <= limit and captured <= wire <= MAX_FRAME_BYTES and fraction * unit_ns < 1_000_000_000 and in_time
 
 
-@inlined
+@inside
 def _chain(data: Array, at: int, stop: int, final: bool, big: bool, unit_ns: int, limit: int, seconds: int) -> tuple[int, int]:
     """`(place, FOUND | NOWHERE | UNDECIDED)`: the first place in at…stop where a chain of plausible records starts, or ends the file.
 
@@ -74,13 +75,13 @@ def _chain(data: Array, at: int, stop: int, final: bool, big: bool, unit_ns: int
     return stop, NOWHERE
 
 
-@kernel
+@bare
 def pcap_search(data: Array, at: int, final: bool, big: bool, unit_ns: int, limit: int, seconds: int) -> tuple[int, int]:
     """`_chain` to the end of `data`."""
     return _chain(data, at, len(data), final, big, unit_ns, limit, seconds)
 
 
-@kernel
+@bare
 def pcap_records(
     data: Array, at: int, final: bool, big: bool, unit_ns: int, limit: int, seconds: int, frames: Array
 ) -> tuple[int, int, int, int]:  # fmt: skip
@@ -118,8 +119,8 @@ def pcap_records(
     return count, at, NEED_MORE, seconds
 
 
-def read_pcap(gatherer: Gatherer, header: PcapHeader) -> None:
-    """Gather all records behind the file's header."""
+def read_pcap(gatherer: Gatherer, header: PcapHeader) -> Iterator[int]:
+    """Find all records behind the file's header; at each step, so many of `gatherer.frames` are the next ones."""
     window, at, seconds = gatherer.window, HEADER_BYTES, -1
     gatherer.interface(Interface(None, header.link_type, header.snaplen, 9 if header.unit_ns == 1 else 6))
     big, unit_ns = header.big, header.unit_ns
@@ -129,8 +130,10 @@ def read_pcap(gatherer: Gatherer, header: PcapHeader) -> None:
         return pcap_search(data, start, final, big, unit_ns, limit, seconds)
 
     while True:
+        at = window.settle(at)
         count, at, status, seconds = pcap_records(window.data, at, window.ended, big, unit_ns, limit, seconds, gatherer.frames)
-        gatherer.decode(count)
+        if count:
+            yield count
         if status == NEED_MORE and not window.ended:
             window.more(at)
             at = 0

@@ -85,8 +85,8 @@ class _Sections:
         self.order: Order = "little"
         self.first_interface = 0
 
-    def walk(self, at: int) -> tuple[int, int]:
-        """Gather packets from `at` on; `(where it stopped, how it ended)`."""
+    def find(self, at: int) -> tuple[int, int, int]:
+        """Find packets from `at` on; `(how many, where it stopped, how it ended)`."""
         gatherer = self.gatherer
         described = gatherer.clocks[: len(gatherer.interfaces)]
         big = self.order == "big"
@@ -97,12 +97,11 @@ class _Sections:
             options_at = 28 + (int.from_bytes(block[20:24], self.order) + 3 & ~3)
             for text in comments(block, options_at, self.order):
                 gatherer.comment(gatherer.statistics.frames + 1 + index, text)
-        gatherer.decode(count)
         if status == OTHER_BLOCK and int.from_bytes(gatherer.window.data[at : at + 4].tobytes(), "little") == SECTION:
             status, self.order, _ = _section(gatherer.window.data, at)
             if status != NEED_MORE:  # also where the rest is damaged: interfaces are counted anew
                 self.first_interface = len(gatherer.interfaces)
-        return at, status
+        return count, at, status
 
     def block(self, at: int) -> bytes:
         """The whole block at `at` without its closing length."""
@@ -137,11 +136,14 @@ class _Sections:
         return Interface(interface.name, interface.link_type, interface.snaplen, finest, interface.offset_s, interface.comment)
 
 
-def read_pcapng(gatherer: Gatherer) -> None:
-    """Gather all sections of the file."""
+def read_pcapng(gatherer: Gatherer) -> Iterator[int]:
+    """Go through all sections of the file; at each step, so many of `gatherer.frames` are the next ones."""
     window, sections, at = gatherer.window, _Sections(gatherer), 0
     while True:
-        at, status = sections.walk(at)
+        at = window.settle(at)
+        count, at, status = sections.find(at)
+        if count:
+            yield count
         if status == OTHER_BLOCK:
             at = sections.describe(at)
         elif status == BAD_PACKET:

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import numpy as np
 
-from probes.jit import kernel, wide
+from probes.jit import bare, wide
 from probes.schema import Array
 
 KNOWN = 1 << 12  # more points than a node has interfaces; with still more, numbering gets slower, not wrong
 
 
-@kernel
-def _look_up(interfaces: Array, ifindexes: Array, pairs: Array, known: Array, numbers: Array, found: Array, missing: Array) -> int:
-    """Fill `pairs` and, from the tables `known` and `numbers`, `found`; the rows that are not there go to `missing`, which is counted."""
+@bare
+def _look_up(points: Array, ifindexes: Array, known: Array, numbers: Array, missing: Array, pairs: Array) -> int:
+    """Replace `points` by what the tables `known` and `numbers` have; the rows that are not there go to `missing`, their pairs to `pairs`.
+
+    Returns how many those are.
+    """
     count = 0
-    for row in range(len(interfaces)):
-        pair = (wide(interfaces[row]) << 32) | (ifindexes[row] + 1)
+    for row in range(len(points)):
+        pair = (wide(points[row]) << 32) | (ifindexes[row] + 1)
         place = (pair ^ (pair >> 32)) & (KNOWN - 1)
-        pairs[row] = pair
         if known[place] == pair:
-            found[row] = numbers[place]
+            points[row] = numbers[place]
         else:
-            missing[count] = row
+            missing[count], pairs[count] = row, pair
             count += 1
     return count
+
+
+@bare
+def renumber(numbers: Array, new: Array) -> None:
+    """Replace each of `numbers` by what `new` has at that place, without a second array as large."""
+    for row in range(len(numbers)):
+        numbers[row] = new[numbers[row]]
 
 
 class PointNumbers:
@@ -35,19 +44,16 @@ class PointNumbers:
         self._known_pairs: Array = np.full(KNOWN, -1, "i8")
         self._known_numbers: Array = np.zeros(KNOWN, "u4")
 
-    def number(self, interfaces: Array, ifindexes: Array) -> Array:
-        """The number of each row's pair."""
-        rows = len(interfaces)
-        pairs, missing, found = np.empty(rows, "i8"), np.empty(rows, "i8"), np.empty(rows, "u4")
-        count = _look_up(interfaces, ifindexes, pairs, self._known_pairs, self._known_numbers, found, missing)
+    def number(self, points: Array, ifindexes: Array) -> None:
+        """Replace the interfaces in `points` (uint32), together with the `ifindexes` (int64) beside them, by the numbers of such pairs."""
+        missing, pairs = np.empty(len(points), "i8"), np.empty(len(points), "i8")
+        count = _look_up(points, ifindexes, self._known_pairs, self._known_numbers, missing, pairs)
         if count:
-            missing = missing[:count]
-            new, inverse = np.unique(pairs[missing], return_inverse=True)
+            new, inverse = np.unique(pairs[:count], return_inverse=True)
             numbers = np.array([self._numbers.setdefault(pair, len(self._numbers)) for pair in new.tolist()], "u4")
-            found[missing] = numbers[inverse]
+            points[missing[:count]] = numbers[inverse]
             place = (new ^ (new >> 32)) & (KNOWN - 1)
             self._known_pairs[place], self._known_numbers[place] = new, numbers
-        return found
 
     def ranked(self) -> tuple[list[tuple[int, int]], Array]:
         """`(interface, ifindex)` of all pairs in ascending order, and the place in that order of each number."""

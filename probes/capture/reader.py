@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import numpy as np
 
 from probes.capture import pcap, pcapng
 from probes.capture.gather import Capture, CaptureStatistics, Gatherer
+from probes.capture.observe import Observer
 from probes.capture.stream import ByteWindow
 from probes.schema import OBSERVATIONS, ObservationPoint, Table
 
@@ -21,21 +22,20 @@ def read_capture(stream: BinaryIO, file: str, node: str, progress: Callable[[int
     `progress` is called with the position in the decompressed stream. Damage never raises: what is readable is decoded, the rest is a
     line in `problems`. A stream that is no capture at all gives no observations and one problem of severity "error".
     """
-    gatherer = Gatherer(ByteWindow(stream, file), node, progress)
-    walk(gatherer)
-    return gatherer.finish()
+    observer = Observer(ByteWindow(stream, file), node, progress)
+    return observer.observe(walk(observer))
 
 
-def walk(gatherer: Gatherer) -> None:
-    """Have `gatherer` take in every frame of its stream, whichever format that is in."""
+def walk(gatherer: Gatherer) -> Iterator[int]:
+    """Go through the stream of `gatherer`, whichever format it is in; at each step, so many of `gatherer.frames` are the next ones."""
     window = gatherer.window
     while len(window.data) < pcap.HEADER_BYTES and window.more(0):
         pass
     start = window.data[: pcap.HEADER_BYTES].tobytes()
     if start[:4] == pcapng.MAGIC:
-        pcapng.read_pcapng(gatherer)
+        yield from pcapng.read_pcapng(gatherer)
     elif start[:4] in pcap.MAGICS and len(start) == pcap.HEADER_BYTES:
-        pcap.read_pcap(gatherer, pcap.read_header(start))
+        yield from pcap.read_pcap(gatherer, pcap.read_header(start))
     elif not (window.cut and _may_be_capture(start)):
         gatherer.report(_why_not(start), "give pcap or pcapng, plain, gzip or zstd", 0, "error")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probes.jit import inlined, wide
+from probes.jit import big16, big32, inside, little16, little32
 from probes.schema import Array
 
 FRAMES_PER_CHUNK = 1 << 13  # their rows stay in a core's cache between the passes over them
@@ -64,15 +64,13 @@ INTERFACE = np.dtype(  # the same for kernels, and what they note of its clock
 )
 
 
-@inlined
+@inside
 def read32(data: Array, at: int, big: bool) -> int:
     """Unsigned 32 bits in the file's byte order."""
-    if big:
-        return (wide(data[at]) << 24) | (wide(data[at + 1]) << 16) | (wide(data[at + 2]) << 8) | wide(data[at + 3])
-    return (wide(data[at + 3]) << 24) | (wide(data[at + 2]) << 16) | (wide(data[at + 1]) << 8) | wide(data[at])
+    return big32(data, at) if big else little32(data, at)
 
 
-@inlined
+@inside
 def read16(data: Array, at: int, big: bool) -> int:
     """Unsigned 16 bits in the file's byte order."""
-    return (wide(data[at]) << 8) | wide(data[at + 1]) if big else (wide(data[at + 1]) << 8) | wide(data[at])
+    return big16(data, at) if big else little16(data, at)

@@ -1,18 +1,21 @@
-"""A capture's bytes as a sliding window, decompressed on the way (gzip RFC 1952, Zstandard RFC 8878), whatever the file is called."""
+"""A capture's bytes as a sliding window, decompressed on the way (gzip RFC 1952, Zstandard RFC 8878), whatever the file is called.
+
+The bytes are read straight into buffers that are used again and again, of a size that stays in a core's cache.
+"""
 
 from __future__ import annotations
 
 import os
 import zlib
 from collections.abc import Callable
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 import zstandard
 
 from probes.schema import Array, Problem
 
-READ_BYTES = 1 << 20
+READ_BYTES = 1 << 19
 # Compressed bytes are unpacked so many at a time: a file made to unpack to thousands of times its size never fills the memory, and what
 # these unpack to is all that is lost before the place where a stream is damaged.
 PIECE_BYTES = 1 << 12
@@ -51,10 +54,24 @@ def _size(stream: BinaryIO) -> int:
         return 0
 
 
+class Buffer:
+    """Memory for a window's bytes; a window that moves to another buffer leaves the bytes in this one as they are."""
+
+    def __init__(self) -> None:
+        self._bytes: Array = np.empty(2 * READ_BYTES, np.uint8)
+
+    def room(self, size: int) -> Array:
+        """At least `size` bytes; more than usual only as long as they are wanted."""
+        if size > len(self._bytes) or size <= 2 * READ_BYTES < len(self._bytes):
+            self._bytes = np.empty(2 * max(size, READ_BYTES), np.uint8)
+        return self._bytes
+
+
 class ByteWindow:
     """`data` (uint8) holds the bytes from stream position `base` on; `more` lets the front go and reads further.
 
-    A compressed stream that ends early or is damaged, or a file that cannot be read on, gives what came before and one line in `problems`.
+    New bytes go into `buffer`, which may be exchanged at any time. A compressed stream that ends early or is damaged, or a file that cannot
+    be read on, gives what came before and one line in `problems`.
     """
 
     def __init__(self, stream: BinaryIO, file: str) -> None:
@@ -64,7 +81,8 @@ class ByteWindow:
         self.ended = False
         self.cut = False  # it ended because of a problem that has been reported
         self.problems: list[Problem] = []
-        self._buffer: Array = np.empty(2 * READ_BYTES, np.uint8)
+        self.buffer = Buffer()
+        self._holder = self.buffer  # what `data` is in
         self._stream = stream
         self._size = _size(stream)
         self._taken = 0  # bytes of the file,
@@ -77,27 +95,45 @@ class ByteWindow:
 
     def more(self, position: int) -> bool:
         """Drop what is before `position` (an index into `data`, which is void then) and append; False where the stream has `ended`."""
-        rest = self.data[position:]
-        chunk = b"" if self.ended else self._next()
-        self.ended = not chunk
-        size = len(rest) + len(chunk)
-        if size > len(self._buffer):
-            self._buffer = np.empty(2 * size, np.uint8)
-        self._buffer[: len(rest)] = rest
-        self._buffer[len(rest) : size] = np.frombuffer(chunk, np.uint8)
-        self.data = self._buffer[:size]
-        self.base += position
+        rest = len(self.data) - position
+        if self.ended:
+            read, into = 0, self._moved(position, 0)
+        elif self._decompressor is None:
+            into = self._moved(position, READ_BYTES)
+            read = self._read_into(into[rest : rest + READ_BYTES])
+        else:
+            chunk = self._unpack()
+            into, read = self._moved(position, len(chunk)), len(chunk)
+            into[rest : rest + read] = np.frombuffer(chunk, np.uint8)
+        self.ended = not read
+        self.data = into[: rest + read]
         return not self.ended
+
+    def settle(self, position: int) -> int:
+        """See that `data` is in `buffer` now; where `position` is then."""
+        if self._holder is self.buffer:
+            return position
+        rest = len(self.data) - position
+        self.data = self._moved(position, 0)[:rest]
+        return 0
+
+    def _moved(self, position: int, room: int) -> Array:
+        """Memory in `buffer` that begins with what `data` has from `position` on, and has `room` beyond."""
+        rest = self.data[position:]
+        into = self.buffer.room(len(rest) + room)
+        into[: len(rest)] = rest
+        self.base += position
+        self._holder = self.buffer
+        return into
 
     @property
     def share(self) -> float:
         """How much of the file has been read, from 0 to 1; 0 where its size is not known."""
         return min(self._taken / self._size, 1.0) if self._size else 0.0
 
-    def _next(self) -> bytes:
-        """The next bytes, about READ_BYTES; none at the end."""
-        if self._decompressor is None:
-            return self._read(READ_BYTES)
+    def _unpack(self) -> bytes:
+        """The next bytes of a compressed stream, about READ_BYTES; none at the end."""
+        assert self._decompressor is not None
         unpacked: list[bytes] = []
         size = 0
         while size < READ_BYTES and (packed := self._packed()):
@@ -133,15 +169,25 @@ class ByteWindow:
         if self._start:
             start, self._start = self._start, b""
             return start
+        into = np.empty(size, np.uint8)
+        return into[: self._read_into(into)].tobytes()
+
+    def _read_into(self, into: Array) -> int:
+        """Fill `into` as far as the file has bytes; how many came, none at its end."""
+        if self._start:
+            size = min(len(self._start), len(into))
+            into[:size] = np.frombuffer(self._start[:size], np.uint8)
+            self._start = self._start[size:]
+            return size
         if self.cut:
-            return b""
+            return 0
         try:
-            raw = self._stream.read(size)
+            read: int = cast("Any", self._stream).readinto(into)  # every binary stream has it; its type does not say so
         except OSError as error:
             self._cut(f"cannot be read on: {error.strerror or error}")
-            return b""
-        self._taken += len(raw)
-        return raw
+            return 0
+        self._taken += read
+        return read
 
     def _cut(self, what: str) -> None:
         remedy = "what came before was used; copy the file again if it should be longer"

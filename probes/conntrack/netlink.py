@@ -30,7 +30,7 @@ class _Messages(Gatherer):
     """Reads a file as every reader does, and decodes netlink instead of packets."""
 
     def __init__(self, window: ByteWindow) -> None:
-        super().__init__(window, "", lambda _position: None)
+        super().__init__(window)
         self.ledger = Columns(LEDGER)
         self.zones: Array = np.zeros(1 << 16, bool)
         self._bad, self._first_bad = 0, 0
@@ -74,7 +74,7 @@ class _Messages(Gatherer):
             zones = ", ".join(str(zone) for zone in named[:_MOST_ZONES]) + (", …" if len(named) > _MOST_ZONES else "")
             what = f"the ledger has entries of conntrack zones ({zones}): one tuple may mean several connections at once"
             self.report(what, "zones are not told apart", severity="note")
-        return self.finish().problems
+        return self.told()
 
 
 def read_netlink(stream: BinaryIO, file: str) -> tuple[Table, list[Problem]]:
@@ -84,5 +84,6 @@ def read_netlink(stream: BinaryIO, file: str) -> tuple[Table, list[Problem]]:
     event since Linux 6.14, before that of the end alone), else when it was captured.
     """
     messages = _Messages(ByteWindow(stream, file))
-    walk(messages)
+    for count in walk(messages):
+        messages.decode(count)
     return LEDGER.check(messages.ledger.table()), messages.problems()

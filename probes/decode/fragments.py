@@ -5,7 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from probes.decode.numbers import MORE_FRAGMENTS, PORTS
-from probes.schema import Table
+from probes.jit import bare
+from probes.schema import Array, Table
+
+
+@bare
+def _fragments(offsets: Array, known: Array, into: Array) -> int:
+    """How many rows are fragments; the first of them are written to `into`."""
+    count = 0
+    for row in range(len(offsets)):
+        if offsets[row] != 0 or known[row] & MORE_FRAGMENTS != 0:
+            if count < len(into):
+                into[count] = row
+            count += 1
+    return count
 
 
 def tie_fragments(observations: Table) -> None:
@@ -15,8 +28,9 @@ def tie_fragments(observations: Table) -> None:
     fragment tells the protocol, and it is no part of the key (RFC 8200, 4.5). Fragments whose first one was not captured stay without
     ports (`known` bit 1 unset).
     """
-    fragmented = (observations["fragment_offset"] > 0) | (observations["known"] & MORE_FRAGMENTS > 0)
-    pieces = np.flatnonzero(fragmented)
+    offsets, known = observations["fragment_offset"], observations["known"]
+    pieces = np.empty(_fragments(offsets, known, np.empty(0, "i8")), "i8")
+    _fragments(offsets, known, pieces)
     if not len(pieces):
         return
     names = ("point", "src_hi", "src_lo", "dst_hi", "dst_lo", "ip_id", "proto")

@@ -6,7 +6,7 @@ https://www.tcpdump.org/linktypes.html
 from __future__ import annotations
 
 from probes.decode.numbers import IN, IPV4, IPV6, OUT, QINQ, QINQ_OLD, UNKNOWN, VLAN
-from probes.jit import inlined, wide
+from probes.jit import big16, big32, byte, inside
 from probes.schema import Array
 
 NULL, ETHERNET, RAW_12, RAW_14, RAW, LOOP, SLL, RAW_IPV4, RAW_IPV6, SLL2 = 0, 1, 12, 14, 101, 108, 113, 228, 229, 276
@@ -18,55 +18,37 @@ LINK_TYPES = {
 ALL_INTERFACES = (SLL, SLL2)  # what `tcpdump -i any` writes
 
 
-@inlined
-def be16(data: Array, at: int) -> int:
-    """Unsigned big-endian 16 bits."""
-    return (wide(data[at]) << 8) | wide(data[at + 1])
-
-
-@inlined
-def be32(data: Array, at: int) -> int:
-    """Unsigned big-endian 32 bits."""
-    return (wide(data[at]) << 24) | (wide(data[at + 1]) << 16) | (wide(data[at + 2]) << 8) | wide(data[at + 3])
-
-
-@inlined
-def be64(data: Array, at: int) -> int:
-    """Unsigned big-endian 64 bits (may come out negative in a signed register: the bits are right)."""
-    return (be32(data, at) << 32) | be32(data, at + 4)
-
-
-@inlined
+@inside
 def ethernet(data: Array, at: int, end: int) -> tuple[int, int]:
     """`(ethertype, offset)` behind an Ethernet header and its VLAN tags; ethertype 0 where the frame is cut before."""
     if at + 14 > end:
         return 0, at
-    return vlan_tags(data, be16(data, at + 12), at + 14, end)
+    return vlan_tags(data, big16(data, at + 12), at + 14, end)
 
 
-@inlined
+@inside
 def vlan_tags(data: Array, ethertype: int, at: int, end: int) -> tuple[int, int]:
     """`(ethertype, offset)` behind any 802.1Q and 802.1ad tags."""
     while ethertype in (VLAN, QINQ, QINQ_OLD) and at + 4 <= end:
-        ethertype, at = be16(data, at + 2), at + 4
+        ethertype, at = big16(data, at + 2), at + 4
     return ethertype, at
 
 
-@inlined
+@inside
 def _ip_version(data: Array, at: int, end: int) -> int:
     if at >= end:
         return 0
-    version = data[at] >> 4
+    version = byte(data, at) >> 4
     return IPV4 if version == 4 else IPV6 if version == 6 else 0
 
 
-@inlined
+@inside
 def _packet_type(kind: int) -> int:
     """Linux's PACKET_OUTGOING (4) is out; HOST, BROADCAST, MULTICAST, OTHERHOST (0-3) came in (if_packet.h)."""
     return OUT if kind == 4 else IN if kind < 4 else UNKNOWN
 
 
-@inlined
+@inside
 def link_layer(data: Array, at: int, end: int, link_type: int) -> tuple[int, int, int, int]:
     """`(ethertype, offset, direction, ifindex)`; ethertype 0 where there is nothing of IP, ifindex -1 where the header has none."""
     if link_type == ETHERNET:
@@ -75,16 +57,16 @@ def link_layer(data: Array, at: int, end: int, link_type: int) -> tuple[int, int
     if link_type == SLL2:
         if at + 20 > end:
             return 0, at, UNKNOWN, -1
-        ifindex, direction = be32(data, at + 4), _packet_type(data[at + 10])
+        ifindex, direction = big32(data, at + 4), _packet_type(byte(data, at + 10))
         if ifindex >= 1 << 31:  # an int in the kernel, and positive
             ifindex = -1
-        ethertype, at = vlan_tags(data, be16(data, at), at + 20, end)
+        ethertype, at = vlan_tags(data, big16(data, at), at + 20, end)
         return ethertype, at, direction, ifindex
     if link_type == SLL:
         if at + 16 > end:
             return 0, at, UNKNOWN, -1
-        direction = _packet_type(be16(data, at))
-        ethertype, at = vlan_tags(data, be16(data, at + 14), at + 16, end)
+        direction = _packet_type(big16(data, at))
+        ethertype, at = vlan_tags(data, big16(data, at + 14), at + 16, end)
         return ethertype, at, direction, -1
     if link_type in (NULL, LOOP):
         # Four bytes of address family in the byte order of the capturing host; its values differ by system, the IP version does not.

@@ -4,68 +4,67 @@ from __future__ import annotations
 
 import numpy as np
 
-from probes.decode.link import be16, be32, be64
 from probes.decode.numbers import AH, DSTOPTS, FRAGMENT, HOPOPTS, IPV4, MOBILITY, MORE_FRAGMENTS, ROUTING
-from probes.jit import inlined, wide
+from probes.jit import big16, big32, big64, byte, inside
 from probes.schema import Array
 
 V4_MAPPED = 0xFFFF_0000_0000
 
 
-@inlined
+@inside
 def _ipv4(row: Array, data: Array, at: int, end: int, wire_end: int) -> tuple[int, int, int]:
     """`(protocol, payload offset, payload length)`; protocol -1 where the header is cut or no IPv4."""
-    header = (data[at] & 15) * 4
-    if data[at] >> 4 != 4 or header < 20 or at + 20 > end:
+    header = (byte(data, at) & 15) * 4
+    if byte(data, at) >> 4 != 4 or header < 20 or at + 20 > end:
         return -1, at, 0
-    row["ip_id"] = be16(data, at + 4)
-    fragment = be16(data, at + 6)
+    row["ip_id"] = big16(data, at + 4)
+    fragment = big16(data, at + 6)
     row["fragment_offset"] = fragment & 0x1FFF
     if fragment & 0x2000:
         row["known"] |= MORE_FRAGMENTS
-    row["ttl"] = data[at + 8]
-    row["src_lo"] = np.uint64(V4_MAPPED | be32(data, at + 12))
-    row["dst_lo"] = np.uint64(V4_MAPPED | be32(data, at + 16))
-    total = be16(data, at + 2)
+    row["ttl"] = byte(data, at + 8)
+    row["src_lo"] = np.uint64(V4_MAPPED | big32(data, at + 12))
+    row["dst_lo"] = np.uint64(V4_MAPPED | big32(data, at + 16))
+    total = big16(data, at + 2)
     if total == 0:  # more than 65,535 bytes: segmentation offload, BIG TCP (Linux b1a78b9b9886)
         total = max(wire_end - at, header)
-    return wide(data[at + 9]), at + header, total - header
+    return byte(data, at + 9), at + header, total - header
 
 
-@inlined
+@inside
 def _ipv6(row: Array, data: Array, at: int, end: int, wire_end: int) -> tuple[int, int, int]:
     """Like `_ipv4`, past the extension headers (RFC 8200, 4)."""
-    if data[at] >> 4 != 6 or at + 40 > end:
+    if byte(data, at) >> 4 != 6 or at + 40 > end:
         return -1, at, 0
-    length = be16(data, at + 4)
+    length = big16(data, at + 4)
     if length == 0:  # jumbogram (RFC 2675) or segmentation offload
         length = wire_end - at - 40
-    row["ttl"] = data[at + 7]
-    row["src_hi"], row["src_lo"] = np.uint64(be64(data, at + 8)), np.uint64(be64(data, at + 16))
-    row["dst_hi"], row["dst_lo"] = np.uint64(be64(data, at + 24)), np.uint64(be64(data, at + 32))
-    proto, here = wide(data[at + 6]), at + 40
+    row["ttl"] = byte(data, at + 7)
+    row["src_hi"], row["src_lo"] = np.uint64(big64(data, at + 8)), np.uint64(big64(data, at + 16))
+    row["dst_hi"], row["dst_lo"] = np.uint64(big64(data, at + 24)), np.uint64(big64(data, at + 32))
+    proto, here = byte(data, at + 6), at + 40
     stop = at + 40 + length
     while here + 8 <= end:
         if proto == FRAGMENT:
-            fragment = be16(data, here + 2)
+            fragment = big16(data, here + 2)
             row["fragment_offset"] = fragment >> 3
             if fragment & 1:
                 row["known"] |= MORE_FRAGMENTS
-            row["ip_id"] = be32(data, here + 4)
+            row["ip_id"] = big32(data, here + 4)
             size = 8
             if row["fragment_offset"] != 0:  # what follows is the midst of a datagram, whatever its header is said to be
-                return wide(data[here]), here + size, stop - here - size
+                return byte(data, here), here + size, stop - here - size
         elif proto in (HOPOPTS, ROUTING, DSTOPTS, MOBILITY):
-            size = (wide(data[here + 1]) + 1) * 8
+            size = (byte(data, here + 1) + 1) * 8
         elif proto == AH:
-            size = (wide(data[here + 1]) + 2) * 4
+            size = (byte(data, here + 1) + 2) * 4
         else:
             break
-        proto, here = wide(data[here]), here + size
+        proto, here = byte(data, here), here + size
     return proto, here, stop - here
 
 
-@inlined
+@inside
 def network(row: Array, data: Array, at: int, end: int, wire_end: int, ethertype: int) -> tuple[int, int, int]:
     """Fill the network columns of `row`; `(protocol, payload offset, payload length)`, protocol -1 where this is no IP header.
 

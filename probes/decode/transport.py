@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from probes.decode.link import be16, be32, be64
 from probes.decode.numbers import ICMP, ICMPV6, MORE_FRAGMENTS, PAYLOAD_PREFIX, PORTS, SCTP, SEQUENCE, TCP, TIMESTAMPS, UDP
-from probes.jit import inlined
+from probes.jit import big16, big32, big64, byte, inside
 from probes.schema import Array
 
+TIMESTAMPS_ALONE = 0x0101_080A  # two times no operation, then timestamps: how most segments begin their options (RFC 7323, appendix A)
 
-@inlined
+
+@inside
 def payload_hash(data: Array, at: int, end: int, length: int) -> np.uint64:
     """A hash in the manner of FNV-1a over the payload's first PAYLOAD_PREFIX bytes; 0 where there are none or the capture cut them."""
     wanted = min(length, PAYLOAD_PREFIX)
@@ -18,19 +19,23 @@ def payload_hash(data: Array, at: int, end: int, length: int) -> np.uint64:
         return np.uint64(0)
     mixed, stop = np.uint64(0xCBF29CE484222325), at + wanted
     while at + 8 <= stop:  # eight bytes in one step: a multiplication a byte was a quarter of all decoding
-        mixed = (mixed ^ np.uint64(be64(data, at))) * np.uint64(0x100000001B3)
+        mixed = (mixed ^ np.uint64(big64(data, at))) * np.uint64(0x100000001B3)
         mixed ^= mixed >> np.uint64(29)
         at += 8
     while at < stop:
-        mixed = (mixed ^ np.uint64(data[at])) * np.uint64(0x100000001B3)
+        mixed = (mixed ^ np.uint64(byte(data, at))) * np.uint64(0x100000001B3)
         at += 1
     return mixed
 
 
-@inlined
+@inside
 def _tcp_options(row: Array, data: Array, at: int, end: int) -> None:
+    if at + 12 <= end and big32(data, at) == TIMESTAMPS_ALONE:
+        row["tsval"], row["tsecr"] = big32(data, at + 4), big32(data, at + 8)
+        row["known"] |= TIMESTAMPS
+        at += 12
     while at < end:
-        kind = data[at]
+        kind = byte(data, at)
         if kind == 0:
             return
         if kind == 1:
@@ -38,29 +43,29 @@ def _tcp_options(row: Array, data: Array, at: int, end: int) -> None:
             continue
         if at + 1 >= end:
             return
-        length = data[at + 1]
+        length = byte(data, at + 1)
         if length < 2 or at + length > end:
             return
         if kind == 8 and length == 10:
-            row["tsval"] = be32(data, at + 2)
-            row["tsecr"] = be32(data, at + 6)
+            row["tsval"] = big32(data, at + 2)
+            row["tsecr"] = big32(data, at + 6)
             row["known"] |= TIMESTAMPS
         elif kind == 2 and length == 4:
-            row["mss"] = be16(data, at + 2)
+            row["mss"] = big16(data, at + 2)
         at += length
 
 
-@inlined
+@inside
 def _tcp(row: Array, data: Array, at: int, end: int, length: int) -> None:
     if at + 14 > end:
         return
-    row["seq"] = be32(data, at + 4)
-    row["ack"] = be32(data, at + 8)
-    row["tcp_flags"] = data[at + 13]
+    row["seq"] = big32(data, at + 4)
+    row["ack"] = big32(data, at + 8)
+    row["tcp_flags"] = byte(data, at + 13)
     row["known"] |= SEQUENCE
-    header = (data[at + 12] >> 4) * 4
+    header = (byte(data, at + 12) >> 4) * 4
     if at + 16 <= end:
-        row["window"] = be16(data, at + 14)
+        row["window"] = big16(data, at + 14)
     if header < 20 or header > length:
         return
     row["payload_bytes"] = length - header
@@ -69,22 +74,22 @@ def _tcp(row: Array, data: Array, at: int, end: int, length: int) -> None:
     row["payload_hash"] = payload_hash(data, at + header, end, length - header)
 
 
-@inlined
+@inside
 def _sctp(row: Array, data: Array, at: int, end: int, length: int) -> None:
     """Verification tag and first chunk: its type, and the TSN (DATA) or initiate tag (INIT, INIT ACK) behind the chunk's header."""
     if at + 12 > end:
         return
-    row["seq"] = be32(data, at + 4)
+    row["seq"] = big32(data, at + 4)
     row["known"] |= SEQUENCE
     row["payload_bytes"] = max(length - 12, 0)
     row["payload_hash"] = payload_hash(data, at + 12, end, length - 12)
     if at + 13 <= end:
-        row["tcp_flags"] = data[at + 12]
+        row["tcp_flags"] = byte(data, at + 12)
     if at + 20 <= end:
-        row["ack"] = be32(data, at + 16)
+        row["ack"] = big32(data, at + 16)
 
 
-@inlined
+@inside
 def is_icmp_error(proto: int, kind: int) -> bool:
     """Destination unreachable, source quench, redirect, time exceeded, parameter problem; ICMPv6: 1 to 4."""
     if proto == ICMP:
@@ -92,24 +97,24 @@ def is_icmp_error(proto: int, kind: int) -> bool:
     return proto == ICMPV6 and 1 <= kind <= 4
 
 
-@inlined
+@inside
 def _icmp(row: Array, data: Array, at: int, end: int, length: int, proto: int) -> None:
     if at + 4 > end:
         return
-    kind = data[at]
+    kind = byte(data, at)
     row["icmp_type"] = kind
-    row["icmp_code"] = data[at + 1]
+    row["icmp_code"] = byte(data, at + 1)
     row["payload_bytes"] = max(length - 8, 0)
     echo = kind in (0, 8) if proto == ICMP else kind in (128, 129)
     if echo and at + 8 <= end:
-        row["sport"] = be16(data, at + 4)
+        row["sport"] = big16(data, at + 4)
         row["dport"] = row["sport"]
-        row["seq"] = be16(data, at + 6)
+        row["seq"] = big16(data, at + 6)
         row["known"] |= PORTS | SEQUENCE
         row["payload_hash"] = payload_hash(data, at + 8, end, length - 8)
 
 
-@inlined
+@inside
 def transport(row: Array, data: Array, at: int, end: int, length: int, proto: int) -> None:
     """Fill the transport columns of `row` from the header at `at`.
 
@@ -123,15 +128,15 @@ def transport(row: Array, data: Array, at: int, end: int, length: int, proto: in
         return
     if at + 4 > end:
         return
-    row["sport"] = be16(data, at)
-    row["dport"] = be16(data, at + 2)
+    row["sport"] = big16(data, at)
+    row["dport"] = big16(data, at + 2)
     row["known"] |= PORTS
     if proto == TCP:
         _tcp(row, data, at, end, length)
     elif proto == UDP:
         # of a first fragment, what its datagram has in all: fragments are cut anew on the way, at bridges and by NAT
         fragmented = row["known"] & MORE_FRAGMENTS != 0 and at + 6 <= end
-        row["payload_bytes"] = max((be16(data, at + 4) if fragmented else length) - 8, 0)
+        row["payload_bytes"] = max((big16(data, at + 4) if fragmented else length) - 8, 0)
         row["payload_at"] = at + 8
         row["payload_hash"] = payload_hash(data, at + 8, end, length - 8)
     else:

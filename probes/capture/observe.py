@@ -1,0 +1,160 @@
+"""Frames become observations: chunk by chunk decoded (`probes.decode`) into columns, in several threads (`lanes`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from probes.capture.columns import Columns
+from probes.capture.gather import Capture, Gatherer
+from probes.capture.lanes import Lanes
+from probes.capture.points import PointNumbers, renumber
+from probes.capture.records import FRAME, NO_TIME
+from probes.capture.stream import Buffer, ByteWindow
+from probes.decode import VIEWS_PER_FRAME, decode_frames, tie_fragments
+from probes.jit import bare
+from probes.schema import OBSERVATIONS, Array, ObservationPoint, Table
+
+BACKWARD_NS = 100_000_000  # packets of several CPUs may be written slightly out of order; more is a clock that was set back
+
+
+@bare
+def _survey(frames: Array, interfaces: Array, first_frame: int) -> tuple[int, int, int]:
+    """Note in `interfaces` where one's clock goes back; `(frames without a time, frames cut short, bytes captured)`.
+
+    Interfaces are captured apart, so a file may hold them out of each other's order.
+    """
+    timeless, truncated, captured = 0, 0, 0
+    for index in range(len(frames)):
+        frame = frames[index]
+        captured += frame["captured"]
+        if frame["captured"] < frame["wire"]:
+            truncated += 1
+        if frame["time_ns"] == NO_TIME:
+            timeless += 1
+            continue
+        interface = interfaces[frame["interface"]]
+        back = interface["last_ns"] - frame["time_ns"]
+        if interface["last_ns"] != NO_TIME and back > BACKWARD_NS:
+            if interface["jumps"] == 0:
+                interface["jump_frame"], interface["jump_ns"] = first_frame + index, back
+            interface["jumps"] += 1
+        interface["last_ns"] = frame["time_ns"]
+    return timeless, truncated, captured
+
+
+@bare
+def _move(rows: Array, first_row: int) -> None:
+    """Have `rows`, which count from 0, count from `first_row`."""
+    for index in range(len(rows)):
+        row = rows[index]
+        if row["outer"] >= 0:
+            row["outer"] += first_row
+
+
+class _Lane:
+    """What one thread decodes with."""
+
+    def __init__(self, frames: Array, buffer: Buffer) -> None:
+        self.frames, self.buffer = frames, buffer
+        self.rows: Array = np.empty(len(frames) * VIEWS_PER_FRAME, OBSERVATIONS.dtype)
+        self.ifindexes: Array = np.empty(len(self.rows), "i8")
+        self.found = 0  # so many rows of the chunk,
+        self.other = 0  # and frames that gave none
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Frames to decode, and what belongs to them."""
+
+    data: Array
+    frames: Array
+    interfaces: Array
+    first_frame: int
+    share: float  # of the file, up to its end
+
+
+class Observer(Gatherer):
+    """Reads a file into observations."""
+
+    def __init__(self, window: ByteWindow, node: str, progress: Callable[[int], None]) -> None:
+        super().__init__(window)
+        self._node, self._progress = node, progress
+        self._steps: Iterator[int] = iter(())
+        self._timeless = 0
+        self._columns = Columns(OBSERVATIONS)
+        self._points = PointNumbers()
+
+    def observe(self, steps: Iterator[int]) -> Capture:
+        """Everything in the file, whose frames `steps` (a `walk` of this gatherer) finds. To be called once."""
+        self._steps = steps
+        Lanes(self._lane, self._take, self._decode, self._is_full, self._place, self._store).run()
+        self._report_clocks()
+        problems = self.told()
+        table = self._columns.table()
+        points = self._name_points(table)
+        tie_fragments(table)
+        return Capture(self.file, self._node, OBSERVATIONS.check(table), points, self.statistics, problems)
+
+    def _lane(self) -> _Lane:
+        return _Lane(np.empty(len(self.frames), FRAME), Buffer())
+
+    def _take(self, lane: _Lane) -> _Chunk | None:
+        """The next frames, in the lane's own memory."""
+        self.frames, self.window.buffer = lane.frames, lane.buffer
+        count = next(self._steps, 0)
+        if not count:
+            return None
+        frames, statistics, first = lane.frames[:count], self.statistics, self.statistics.frames + 1
+        timeless, truncated, captured = _survey(frames, self.clocks, first)
+        self._timeless += int(timeless)
+        statistics.truncated += int(truncated)  # a NumPy number where nothing is compiled
+        statistics.bytes += int(captured)
+        if statistics.first_ns is None:
+            statistics.first_ns = int(frames["time_ns"][0])
+        statistics.last_ns = int(frames["time_ns"][-1])
+        statistics.frames += count
+        self._progress(self.window.base)
+        return _Chunk(self.window.data, frames, self.clocks, first, self.window.share)
+
+    def _decode(self, lane: _Lane, chunk: _Chunk) -> None:
+        lane.found, lane.other = decode_frames(chunk.data, chunk.frames, chunk.interfaces, chunk.first_frame, 0, lane.rows, lane.ifindexes)
+
+    def _is_full(self, lane: _Lane) -> bool:
+        return not self._columns.has_room(lane.found)
+
+    def _place(self, lane: _Lane, chunk: _Chunk) -> int:
+        """Which row is the chunk's first."""
+        self._points.number(lane.rows["point"][: lane.found], lane.ifindexes[: lane.found])
+        self.statistics.other += lane.other
+        return self._columns.reserve(lane.found, chunk.share)
+
+    def _store(self, lane: _Lane, _chunk: _Chunk, first_row: int) -> None:
+        rows = lane.rows[: lane.found]
+        _move(rows, first_row)
+        self._columns.store(rows, first_row)
+
+    def _report_clocks(self) -> None:
+        for number in np.flatnonzero(self.clocks["jumps"] > 0).tolist():
+            clock = self.clocks[number]
+            more = f"; {clock['jumps']} jumps in all" if clock["jumps"] > 1 else ""
+            name = self.interfaces[number].name or (f"interface {number}" if len(self.interfaces) > 1 else "")
+            self.report(
+                f"the clock jumps back by {clock['jump_ns'] / 1e9:.3f} s at frame {clock['jump_frame']}{name and f' on {name}'}{more}",
+                "its times are used as they are: durations across the jump are wrong; slew clocks instead of stepping them",
+            )
+        if self._timeless:
+            self.report(f"frames without a time: {self._timeless}", "they count as of 1970; capture with tcpdump or dumpcap")
+
+    def _name_points(self, table: Table) -> list[ObservationPoint]:
+        """The observation points by interface and ifindex; `table` comes to refer to them in this order."""
+        pairs, rank = self._points.ranked()
+        points = []
+        for index, ifindex in pairs:
+            interface = self.interfaces[index]
+            name = f"if{ifindex}" if ifindex >= 0 else interface.name or ("any" if len(self.interfaces) == 1 else f"interface {index}")
+            points.append(ObservationPoint(self._node, name, ifindex, self.file, interface.link_type, interface.resolution_ns))
+        renumber(table["point"], rank)
+        return points
