@@ -28,7 +28,7 @@ def _port(service: Service, node: str, family: int) -> ServicePort:
     )
 
 
-def _known_to(node: str, family: int) -> tuple[NodeView, list[ServicePort]]:
+def known_to(node: str, family: int) -> tuple[NodeView, list[ServicePort]]:
     """What kube-proxy on `node` knows of one family."""
     view = NodeView(CLUSTER_CIDRS[family], (NODES[node].addresses[family],))
     return view, [_port(service, node, family) for service in SERVICES if service.number]
@@ -45,7 +45,7 @@ def install(lab: Lab, flavour: str) -> None:
     """Give every node its rules; `flavour` is nftables, or the suffix of an iptables: iptables-nft, iptables-legacy."""
     for node in NODES:
         for family in FAMILIES:
-            known, cidr = _known_to(node, family), CLUSTER_CIDRS[family]
+            known, cidr = known_to(node, family), CLUSTER_CIDRS[family]
             if flavour == "nftables":
                 lab.run(node, "nft", "-f", "-", stdin=ruleset(*known) + _masquerade(family))
             else:

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 from kernel.lab import Lab
-from kernel.services import CLUSTER_CIDRS, NAMESPACE, NODES, SERVICES, Service, pod_named
+from kernel.rules import FAMILIES, known_to
+from kernel.services import CLUSTER_CIDRS, NODES
 
 from probes.live.kube_proxy.ipvs import DUMMY_INTERFACE, ipvs
-from probes.live.kube_proxy.model import Endpoint, NodeView, ServicePort
 
 SYSCTLS: dict[str, int | str] = {  # as kube-proxy sets them (NewProxier in pkg/proxy/ipvs/proxier.go)
     "ipv4/vs/conntrack": 1, "ipv4/vs/conn_reuse_mode": 0, "ipv4/vs/expire_nodest_conn": 1, "ipv4/vs/expire_quiescent_template": 1,
 }  # fmt: skip
-
-
-def _view(node: str, family: int) -> NodeView:
-    own = NODES[node]
-    return NodeView(CLUSTER_CIDRS[family], (own.addresses[family], own.bridge[family], own.vtep[family]))
-
-
-def _service_port(service: Service, node: str, family: int) -> ServicePort:
-    pods = [pod_named(name) for name in service.endpoints]
-    return ServicePort(
-        NAMESPACE, service.name, f"{service.proto}-{service.port}", service.proto, service.vips[family], service.port,
-        tuple(Endpoint(pod.addresses[family], service.target_port, local=pod.node == node) for pod in pods),
-        node_port=service.node_port or None, internal_local=service.internal_local, external_local=service.external_local,
-    )  # fmt: skip
 
 
 def _cni(node: str, family: int) -> str:
@@ -43,8 +29,8 @@ def install(lab: Lab) -> None:
     """Give every node its rules, in the order in which each finds what it refers to."""
     for node in NODES:
         lab.run(node, "ip", "link", "add", DUMMY_INTERFACE, "type", "dummy")
-        for family in (0, 1):
-            state = ipvs(_view(node, family), [_service_port(service, node, family) for service in SERVICES if service.number])
+        for family in FAMILIES:
+            state = ipvs(*known_to(node, family))
             restore = ("iptables-nft-restore", "ip6tables-nft-restore")[family]
             for address in state.addresses:
                 lab.run(node, "ip", "addr", "add", address, "dev", DUMMY_INTERFACE, *(["nodad"] if family else []))
