@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from conftest import SAMPLES
-from kernel.lab import Lab, missing
+from kernel.lab import Lab
 from kube_proxy_dumps import by_service, ipsets, nft_table, objects, own_addresses, service_ports, tables, view
 from kube_proxy_node import CLIENTS, NODE, NODE_ADDRESSES, ask, load, make_accounts, node
 
@@ -16,7 +17,7 @@ from probes.live.kube_proxy.ipvs import ipvs
 from probes.live.kube_proxy.model import Endpoint, NodeView, ServicePort, uniform
 from probes.live.kube_proxy.nftables import ruleset
 
-pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+with_ipset = pytest.mark.skipif(shutil.which("ipset") is None, reason="needs ipset (apt install ipset)")
 FAMILIES = (False, True)  # IPv6?
 IPTABLES = ("iptables-nft", "iptables-legacy")
 
@@ -52,6 +53,7 @@ def test_nftables_lists_what_a_node_listed(bare: Lab) -> None:
         assert nft_table(listed, ipv6=ipv6) == nft_table(dump, ipv6=ipv6)
 
 
+@with_ipset
 def test_ipvs_sets_and_rules_list_as_on_a_node(bare: Lab) -> None:
     folder = SAMPLES / "ipvs"
     items = objects(folder)
@@ -103,6 +105,7 @@ def test_nftables_lists_what_is_generated(bare: Lab) -> None:
     assert nft_table(bare.run("node", "nft", "list", "ruleset")) == nft_table(generated)
 
 
+@with_ipset
 def test_ipvs_sets_list_what_is_generated(bare: Lab) -> None:
     state = ipvs(SEEN, UNRECORDED)
     load(bare, ["ipset", "restore"], state.ipsets)
@@ -113,13 +116,25 @@ def test_ipvs_sets_list_what_is_generated(bare: Lab) -> None:
     assert state.iptables.count("-m ipvs --vaddr 172.30.0.242 --vproto tcp --vport 80 -j DROP") == 1
 
 
+# Beside the recorded Services: a balancer for the client outside, one that is not for it, an external address.
+_WEB = tuple(Endpoint(f"10.244.{number}.{pod}", 8080, local=number == 1) for number, pod in ((0, 3), (1, 2), (2, 3)))
+GUARDED = [
+    ServicePort(
+        "demo", "guarded", "", "tcp", "10.96.50.1", 80, _WEB, load_balancer_ips=("172.30.0.245",), source_ranges=("172.30.0.192/26",)
+    ),
+    ServicePort("demo", "kept-out", "", "tcp", "10.96.50.2", 80, _WEB, load_balancer_ips=("172.30.0.246",), source_ranges=("10.9.0.0/16",)),
+    ServicePort("demo", "external", "", "tcp", "10.96.50.3", 80, _WEB, external_ips=("172.30.0.247",)),
+]
+
+
 @pytest.fixture(scope="module", params=["nftables", *IPTABLES])
 def served(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """The Services of the dual-stack cluster, in each mode."""
+    """The Services of the dual-stack cluster and GUARDED, in each mode."""
     items = objects(SAMPLES / "dual-stack")
     with node("served") as lab:
         for ipv6 in FAMILIES:
             seen, services = replace(view(items, NODE, ipv6=ipv6), accounting=False), service_ports(items, NODE, ipv6=ipv6)
+            services += [] if ipv6 else GUARDED
             if request.param == "nftables":
                 load(lab, ["nft", "-f", "-"], ruleset(seen, services))
             else:
@@ -142,6 +157,8 @@ CONNECTIONS = {
     "node port, policy Local": ("outside", "172.30.0.12", 30091, OUT4, {"10.244.1.2:8080"}),
     "node port, policy Local, from a pod": ("client", "172.30.0.12", 30091, POD4, WEB4),
     "load balancer": ("outside", "172.30.0.241", 80, NODE4, WEB4),
+    "load balancer that lets the client in": ("outside", "172.30.0.245", 80, NODE4, WEB4),
+    "external address": ("outside", "172.30.0.247", 80, NODE4, WEB4),
     "ClusterIP, IPv6": ("client", "fd00:10:96::c0f9", 80, POD6, WEB6),
     "node port, IPv6": ("outside", "fd00:30::12", 30090, NODE6, WEB6),
     "node port, policy Local, IPv6": ("outside", "fd00:30::12", 30091, OUT6, {"[fd00:10:244:1::2]:8080"}),
@@ -169,3 +186,9 @@ def test_affinity_keeps_the_endpoint(served: Lab) -> None:
 def test_a_service_without_endpoints_refuses(served: Lab, place: str, address: str, port: int) -> None:
     with pytest.raises(ConnectionRefusedError):
         ask(served, place, address, port)
+
+
+def test_a_load_balancer_keeps_others_out(served: Lab) -> None:
+    with pytest.raises(TimeoutError):
+        ask(served, "outside", "172.30.0.246", 80, seconds=0.5)
+    assert ask(served, "outside", "10.96.50.2", 80).server in WEB4, "its ClusterIP is for everyone"

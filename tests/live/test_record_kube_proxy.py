@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SAMPLES
-from kernel.lab import Lab, missing
+from kernel.lab import Lab
 from kube_proxy_node import NODE, NODE_ADDRESSES, Answered, ask, load, make_accounts, node
 
 from analysis.records import Recorder
@@ -17,7 +17,6 @@ from tracer.trace import trace
 
 from .road import holds, recorders
 
-pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 DUMPS = {"iptables-nft": "iptables", "iptables-legacy": "iptables", "nftables": "dual-stack"}  # how it is loaded: the sample it is from
 TRIES = 7
 # (client, address, port): the Service's namespace, name, port and the kind of address, whether the source is translated too
