@@ -1,6 +1,10 @@
 """kube-proxy's nftables mode (pkg/proxy/nftables/proxier.go): the table kube-proxy of one family, as text for `nft -f`.
 
-Maps find a Service by one look-up, so that no chain grows with their number. The text is spelled as `nft list ruleset` lists it.
+Maps find a Service by one look-up, so that no chain grows with their number. Loading grows with its square, for kube-proxy as for this
+text: every Service has an anonymous map of its endpoints, and the kernel names each by looking through all there are
+(nf_tables_set_alloc_name; on 6.18, 0.1 s of kernel time for 1,000 Services, 3.4 s for 5,000, 15 s for 10,000).
+
+The text is spelled as `nft list ruleset` lists it.
 """
 
 from __future__ import annotations
