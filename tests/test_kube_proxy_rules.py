@@ -27,17 +27,22 @@ from probes.live.kube_proxy.nftables import ruleset
 FAMILIES = (False, True)  # IPv6?
 
 
-def recorded(kind: str) -> list[object]:
-    """(folder, node) of every dump of `kind`."""
+def recorded(kind: str, but_not: str = "-") -> list[object]:
+    """(folder, node) of every dump of `kind` of a node that has none of the other."""
     folders = sorted({path.parent for place in (SAMPLES, CAPTURES) for path in place.glob(f"**/node-*.{kind}.txt")})
-    return [pytest.param(folder, node, id=f"{'/'.join(folder.parts[-2:])}/{node}") for folder in folders for node in nodes(folder, kind)]
+    return [
+        pytest.param(folder, node, id=f"{'/'.join(folder.parts[-2:])}/{node}")
+        for folder in folders
+        for node in nodes(folder, kind)
+        if node not in nodes(folder, but_not)
+    ]
 
 
 def dump(folder: Path, node: str, kind: str) -> str:
     return (folder / f"{node}.{kind}.txt").read_text()
 
 
-@pytest.mark.parametrize(("folder", "node"), [each for each in recorded("iptables-save") if "ipvs" not in str(each)])
+@pytest.mark.parametrize(("folder", "node"), recorded("iptables-save", but_not="ipvsadm-save"))
 def test_iptables_rules_are_kube_proxys(folder: Path, node: str) -> None:
     items, text = objects(folder), dump(folder, node, "iptables-save")
     for ipv6 in FAMILIES:
@@ -51,7 +56,7 @@ def test_iptables_rules_are_kube_proxys(folder: Path, node: str) -> None:
             }
 
 
-@pytest.mark.parametrize(("folder", "node"), [each for each in recorded("nft-ruleset") if "ipvs" not in str(each)])
+@pytest.mark.parametrize(("folder", "node"), recorded("nft-ruleset", but_not="ipvsadm-save"))
 def test_nftables_rules_are_kube_proxys(folder: Path, node: str) -> None:
     items, text = objects(folder), dump(folder, node, "nft-ruleset")
     for ipv6 in FAMILIES:
