@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
 # What the tests run against: Wireshark's dissectors as a second opinion, real NAT in namespaces, a real browser.
-TEST_PACKAGES := tshark tcpdump conntrack iptables nftables iproute2 iputils-ping procps nginx redis-server mariadb-server postgresql \
+TEST_PACKAGES := tshark tcpdump conntrack iptables ipset nftables iproute2 iputils-ping procps nginx redis-server mariadb-server postgresql \
   rabbitmq-server dnsmasq-base openssl python3-bpfcc wrk \
   chromium chromium-driver fonts-dejavu-core poppler-utils
-TEST_TOOLS := tshark tcpdump conntrack iptables nft ip ping pgrep nginx redis-server mariadbd psql rabbitmq-server dnsmasq openssl wrk chromium chromedriver pdftotext
+TEST_TOOLS := tshark tcpdump conntrack iptables ipset nft ip ping pgrep nginx redis-server mariadbd psql rabbitmq-server dnsmasq openssl wrk chromium chromedriver pdftotext
 SAMPLE := sample_pcaps/iptables
 IMAGE ?= hopline
 IMAGE_BUILDER ?= $(if $(shell command -v podman),podman,docker)
@@ -22,7 +22,7 @@ WITH_TSHARK = command -v tshark >/dev/null || { $(APT) update -qq && $(APT) inst
 WORKERS := $(shell n=$$(nproc); [ $$n -gt 4 ] && echo 4 || echo $$n)
 OR_NONE = [ $$? = 5 ]  # pytest: there were no tests of that kind
 
-.PHONY: help demo test vm-test live lint format bench golden manifest image image-test shell-completion clean
+.PHONY: help demo test vm-test vm-bench live lint format bench golden manifest image image-test shell-completion clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -69,6 +69,13 @@ vm-test: $(VENV)/.developed ## kprobes, IPVS and lossy links on Debian's kernel 
 	$(BIN)/python tests/vm/boot.py --no-headers --timeout 5400 -- $(VM_PYTEST) $(TESTS)
 	$(BIN)/python tests/vm/boot.py -- $(VM_PYTEST) -k headers $(TESTS)
 	$(BIN)/python tests/vm/boot.py --no-headers --append lockdown=confidentiality -- $(VM_PYTEST) -k lockdown $(TESTS)
+
+# IPVS with the other modes, in one machine and one run, so that they can be compared (docs/kube-proxy-modes.md).
+VM_BENCH ?= --services 1,100,1000,5000 --connections 200 --rounds 4
+vm-bench: $(VENV)/.developed ## all of kube-proxy's modes, IPVS too, on Debian's kernel under qemu; VM_BENCH: options of `hopline bench proxy`
+	@for tool in qemu-system-x86_64 busybox kmod ipvsadm ipset iptables nft; do command -v $$tool >/dev/null || { $(APT) update -qq \
+	  && $(APT) install -y -qq --no-install-recommends qemu-system-x86 busybox-static kmod ipvsadm ipset iptables nftables python3-bpfcc; break; }; done
+	$(BIN)/python tests/vm/boot.py --no-headers --timeout 3600 -- env NUMBA_DISABLE_JIT=1 $(BIN)/hopline bench proxy $(VM_BENCH)
 
 lint: $(VENV)/.developed ## style and strict types
 	$(BIN)/ruff check .
