@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from itertools import permutations
 
+import numpy as np
 import pytest
 
-from tracer.chains import Chain, Translation, chain, half_translated_replies, translations_seen, without_intermediates
-from tracer.passages import Passage, passages
+from probes.schema import Table
+from tracer.chains import Chain, Translation, chain, translations_seen, without_intermediates
+from tracer.passages import SAMPLED_SIGHTINGS, Passage, passages
+from tracer.places import Places, places
 from tracer.visits import visits
 
 # tuples by code: a client asks a VIP (0), DNAT makes 1 of it, SNAT as well 2; 3 and 4 are half-translated, 5 is of somebody else
@@ -28,9 +31,53 @@ def test_where_both_half_translated_copies_were_seen_shape_tells_nothing() -> No
     assert without_intermediates([0, 1, 3, 2], ENDS) == []
 
 
+Sighting = tuple[int, int, int, int, bool]  # node, code, packet, time, towards the server
+
+
+def table_of_ends() -> Table:
+    """The tuples of ENDS, a row per code; there is none with code 4."""
+    ends = [ENDS.get(code, ((0, 0, 0), (0, 0, 0))) for code in range(6)]
+    rows = [(*source, *destination) for source, destination in ends]
+    names = ("src_hi", "src_lo", "sport", "dst_hi", "dst_lo", "dport")
+    return {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+def seen_by(*connections: list[Sighting]) -> tuple[Places, dict[int, list[Passage]]]:
+    """The places and passages of connections' sightings."""
+    rows = [sighting for connection in connections for sighting in sorted(connection, key=lambda seen: (seen[0], seen[3]))]
+    node, code, identity, time_ns, forward = (np.array(column, "i8") for column in zip(*rows, strict=True))
+    bounds = np.cumsum([0, *map(len, connections)])
+    towards = forward > 0
+    found = places(bounds, {"node": node, "time_ns": time_ns}, code, towards, table_of_ends())
+    return found, passages(found, bounds, towards, identity.astype("u8") << np.uint64(32), time_ns)
+
+
 def test_a_tuple_that_only_replies_had_is_half_translated() -> None:
-    assert half_translated_replies([0, 2, 2, 1], [True, True, False, False], ENDS) == {1}
-    assert half_translated_replies([0, 2, 2, 0], [True, True, False, False], ENDS) == set()
+    rows = [(0, True), (2, True), (2, False), (1, False)]
+    found, _ = seen_by([(A, code, 7, time, way) for time, (code, way) in enumerate(rows)])
+    assert found.code[found.copy].tolist() == [1]
+    found, _ = seen_by([(A, code, 7, time, way) for time, (code, way) in enumerate([*rows[:3], (0, False)])])
+    assert not found.copy.any()
+
+
+def test_places_are_a_connection_s_own() -> None:
+    """A tuple that another connection's client had, or another node saw, changes nothing."""
+    one, other = [(B, 0, 7, 1, True), (A, 0, 7, 2, True), (A, 2, 7, 3, True)], [(A, 1, 8, 4, False)]
+    found, told = seen_by(one, other)
+    assert list(zip(found.node.tolist(), found.code.tolist(), strict=True)) == [(A, 0), (A, 2), (B, 0), (A, 1)]
+    assert found.bounds.tolist() == [0, 3, 4]
+    assert found.of.tolist() == [0, 1, 2, 3]
+    assert not found.copy.any()
+    assert list(told) == [0]
+
+
+def test_only_the_first_sightings_of_each_direction_vote() -> None:
+    rows = [(A, code, packet + 1, 10 * packet + (code > 0), True) for packet in range(SAMPLED_SIGHTINGS // 2) for code in (0, 2)]
+    late = [(A, code, 10_000 + packet, 100_000 + 10 * packet + (code == 0), True) for packet in range(SAMPLED_SIGHTINGS) for code in (0, 2)]
+    _, told = seen_by([*rows, *late])
+    assert told[0][0].order == [0, 2]
+    _, told = seen_by(late)
+    assert told[0][0].order == [2, 0]
 
 
 # (code, packet, time, towards the server) of one node's sightings, and the order they tell
@@ -50,18 +97,16 @@ ORDERS: tuple[tuple[str, list[tuple[int, int, int, bool]], list[int]], ...] = (
 
 @pytest.mark.parametrize(("seen", "order"), [case[1:] for case in ORDERS], ids=[case[0] for case in ORDERS])
 def test_packets_vote_on_the_order(seen: list[tuple[int, int, int, bool]], order: list[int]) -> None:
-    seen = sorted(seen, key=lambda sighting: sighting[2])
-    codes, packets, times, ahead = (list(column) for column in zip(*seen, strict=True))
-    (passage,) = passages([A] * len(seen), codes, packets, times, ahead)
-    assert passage.order == order
+    _, told = seen_by([(A, *sighting) for sighting in seen])
+    assert told[0][0].order == order
 
 
 def test_nodes_that_saw_one_tuple_tell_nothing() -> None:
-    assert list(passages([A, A, B], [0, 0, 2], [7, 8, 7], [1, 2, 3], [True] * 3)) == []
+    assert seen_by([(A, 0, 7, 1, True), (A, 0, 8, 2, True), (B, 2, 7, 3, True)])[1] == {}
 
 
 def test_what_has_no_identity_does_not_vote() -> None:
-    (passage,) = passages([A, A], [2, 0], [0, 0], [10, 20], [True, True])
+    (passage,) = seen_by([(A, 2, 0, 10, True), (A, 0, 0, 20, True)])[1][0]
     assert passage.gaps == {}
     assert translations_seen([passage], ENDS, 1) == []
 

@@ -6,13 +6,13 @@ bridge are told by their shape: source of one tuple, destination of another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from tracer.passages import Passage
 
-Ends = tuple[tuple[int, int, int], tuple[int, int, int]]  # (source, destination), each (hi, lo, port)
+Ends = tuple[Hashable, Hashable]  # (source, destination): equal where address and port are
 
 
 @dataclass(slots=True)
@@ -46,13 +46,6 @@ def without_intermediates(order: Sequence[int], ends: dict[int, Ends]) -> list[i
         if not any(ends[a][1] != ends[b][1] and ends[a][0] != ends[b][0] for a in before for b in after):
             kept.append(candidate)
     return kept
-
-
-def half_translated_replies(codes: Sequence[int], ahead: Sequence[bool], ends: dict[int, Ends]) -> set[int]:
-    """Tuples that only replies had and that lead where the client's packets were seen to go: SNAT undone, DNAT not yet."""
-    asked = {code for code, forward in zip(codes, ahead, strict=True) if forward}
-    targets = {ends[code][1] for code in asked}
-    return {code for code in codes if code not in asked and ends[code][1] in targets}
 
 
 def translations_seen(seen: Iterable[Passage], ends: dict[int, Ends], bits: int) -> list[Translation]:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from probes.decode.numbers import SCTP, TCP, TIMESTAMPS
 from probes.schema import Array, Table
 from tracer import evidence
-from tracer.chains import Chain, Ends, Translation, chain, half_translated_replies, translations_seen
+from tracer.chains import Ends, Translation, chain, translations_seen
 from tracer.ledger_lookup import LedgerLookup
 from tracer.passages import passages
+from tracer.places import Places, places
 from tracer.schema import TRANSLATIONS
 from tracer.sockets import SocketLookup
 from tracer.tuples import mix
 from tracer.visits import Place, visits
+
+CHUNK = 1 << 14  # connections whose columns are lists at the same time
 
 
 @dataclass(slots=True)
@@ -33,12 +38,6 @@ class Joined:
     towards: Array
     handshake: Array
     bounds: Array
-
-
-def ends_of(tuples: Table, code: int) -> Ends:
-    """Source and destination of a tuple, each (hi, lo, port)."""
-    src = int(tuples["src_hi"][code]), int(tuples["src_lo"][code]), int(tuples["sport"][code])
-    return src, (int(tuples["dst_hi"][code]), int(tuples["dst_lo"][code]), int(tuples["dport"][code]))
 
 
 def identity_evidence(joined: Joined, observations: Table) -> Array:
@@ -62,7 +61,7 @@ def identity_evidence(joined: Joined, observations: Table) -> Array:
         has = np.zeros(count, bool)
         has[connection[told]] = True
         bits |= np.where(has, bit, 0)
-    points = np.unique(np.stack([connection, sightings["point"].astype("i8")]), axis=1)[0]
+    points = np.unique(connection << 24 | sightings["point"]) >> 24
     several = np.bincount(points, minlength=count) > 1
     return np.where(several, bits | evidence.TUPLE * (bits == 0), 0)
 
@@ -87,84 +86,95 @@ def node_ranks(joined: Joined, observations: Table) -> dict[int, list[int]]:
 
 
 @dataclass(slots=True)
-class Path:
-    """What is known of one connection's way.
+class Paths:
+    """What is known of the connections' ways, an entry per connection.
 
-    Its chain, the node that saw it first, the first tuple seen, the node whose own socket the client is (-1 where that is not so), the
-    number of the visit that each (node, tuple) belongs to, and the sockets of client and server (-1 unknown).
+    `original`, `translated` and `evidence` are their chains', `first_node` saw them first, as `first_seen`; `origin_node` is the node whose
+    own socket the client is (-1 where that is not so); the sockets are those of client and server (-1 unknown). `translations` is their
+    TRANSLATIONS table, `problems` goes by connection, `positions` has where on its connection's path each sighting stands (from 0: the
+    number of the node's visit, for replies as for requests).
     """
 
-    chain: Chain
-    first_node: int
-    first_seen: int
-    origin_node: int
-    visits: dict[Place, int]
-    client_socket: int = -1
-    server_socket: int = -1
+    original: Array
+    translated: Array
+    evidence: Array
+    first_node: Array
+    first_seen: Array
+    origin_node: Array
+    client_socket: Array
+    server_socket: Array
+    translations: Table
+    problems: dict[int, list[str]]
+    positions: Array
 
 
 def paths(
     joined: Joined, tuples: Table, ranks: dict[int, list[int]], bits: Array, ledger: LedgerLookup, sockets: SocketLookup | None = None
-) -> Iterator[Path]:
-    """The `Path` of each connection, in order."""
-    sightings = joined.sightings
-    ends: dict[int, Ends] = {}
-    for connection in range(len(joined.bounds) - 1):
-        here = slice(int(joined.bounds[connection]), int(joined.bounds[connection + 1]))
-        codes, nodes = joined.towards[here].tolist(), sightings["node"][here].tolist()
-        times, ahead = sightings["time_ns"][here].tolist(), joined.forward[here].tolist()
+) -> Paths:
+    """The `Paths` of all connections."""
+    sightings, count = joined.sightings, len(joined.bounds) - 1
+    seen = places(joined.bounds, sightings, joined.towards, joined.forward, tuples)
+    passed = passages(seen, joined.bounds, joined.forward, sightings["identity"], sightings["time_ns"])
+    sources, destinations = (_end_codes(tuples, side) for side in ("src", "dst"))
+    numbers, facts, rows = array("q"), array("q"), array("q")
+    problems: dict[int, list[str]] = {}
+    for connection, told, everywhere, where in _by_connection(seen, bits):
         known: list[Translation] = []
-        distinct, everywhere = set(codes), dict.fromkeys(zip(nodes, codes, strict=True))
-        if len(distinct) > 1:
-            ends |= {code: ends_of(tuples, code) for code in distinct if code not in ends}
-            identities = sightings["identity"][here].tolist()
-            if copies := half_translated_replies(codes, ahead, ends):
-                distinct -= copies
-                rows = [row for row in zip(codes, nodes, times, ahead, identities, strict=True) if row[0] in distinct]
-                codes, nodes, times, ahead, identities = (list(column) for column in zip(*rows, strict=True))
-            known = translations_seen(passages(nodes, codes, identities, times, ahead), ends, int(bits[connection]))
-        places = list(dict.fromkeys(zip(nodes, codes, strict=True)))
-        known, origin, confirmed = ledger.translations(known, places, min(times), max(times))
+        if connection in passed:
+            ends: dict[int, Ends] = {code: (sources[code], destinations[code]) for passage in passed[connection] for code in passage.order}
+            known = translations_seen(passed[connection], ends, told)
+        known, origin, confirmed = ledger.translations(known, list(where), *_whole(where.values()))
         client, server = -1, -1
         if sockets is not None:
-            spans = _spans(nodes, codes, times)
-            client, server = sockets.client(spans), sockets.server(spans)
-            known = sockets.translations(known, client, spans) if client >= 0 else known
+            client, server = sockets.client(where), sockets.server(where)
+            known = sockets.translations(known, client, where) if client >= 0 else known
         ranked = ranks[connection]
         rank = {node: position for position, node in enumerate(ranked)}
-        in_order = [code for _, code in sorted(places, key=lambda place: rank[place[0]])]
+        in_order = [code for _, code in sorted(where, key=lambda place: rank[place[0]])]
         found = chain(in_order, known, rank)
-        found.evidence |= int(bits[connection]) | (evidence.CONNTRACK if confirmed else 0)
-        first = found.translations[0].before if found.translations and found.translations[0].before in distinct else in_order[0]
-        numbers = visits(found, list(everywhere), ranked)
-        first_node = min(everywhere, key=lambda place: (numbers[place], rank[place[0]]))[0]
-        yield Path(found, first_node, first, origin, numbers, client, server)
+        before = found.translations[0].before if found.translations else -1
+        first = before if before in in_order else in_order[0]
+        visited = visits(found, everywhere, ranked)
+        first_node = min(everywhere, key=lambda place: (visited[place], rank[place[0]]))[0]
+        numbers.extend(visited[place] for place in everywhere)
+        whole = found.evidence | told | (evidence.CONNTRACK if confirmed else 0)
+        facts.extend((found.original, found.translated, whole, first_node, first, origin, client, server))
+        for position, step in enumerate(found.translations):
+            rows.extend((connection, position, step.node, step.before, step.after, step.evidence))
+        if found.problems:
+            problems[connection] = found.problems
+    original, translated, evidences, first_nodes, first_seen, origins, clients, servers = np.frombuffer(facts, "i8").reshape(count, 8).T
+    steps = np.frombuffer(rows, "i8").reshape(-1, len(TRANSLATIONS.columns)).T
+    translations = {column.name: values.astype(column.dtype) for column, values in zip(TRANSLATIONS.columns, steps, strict=True)}
+    return Paths(
+        original, translated, evidences, first_nodes, first_seen, origins, clients, servers, translations, problems,
+        np.frombuffer(numbers, "i8")[seen.of],
+    )  # fmt: skip
 
 
-def _spans(nodes: list[int], codes: list[int], times: list[int]) -> dict[Place, tuple[int, int]]:
-    """When each tuple was first and last seen on each node."""
-    spans: dict[Place, tuple[int, int]] = {}
-    for node, code, time in zip(nodes, codes, times, strict=True):
-        first, last = spans.get((node, code), (time, time))
-        spans[node, code] = min(first, time), max(last, time)
-    return spans
+def _end_codes(tuples: Table, side: str) -> array[int]:
+    """For each tuple a number that is the same where its source ("src") or destination ("dst") is."""
+    return array("Q", mix(tuples[f"{side}_hi"], tuples[f"{side}_lo"], tuples[f"{side[0]}port"]).tobytes())
 
 
-def positions(joined: Joined, found: list[Path]) -> Array:
-    """Where on its connection's path each sighting stands (int64, from 0): the number of the node's visit, for replies as for requests."""
-    keys = np.array([(c, node, code, number) for c, path in enumerate(found) for (node, code), number in path.visits.items()], "i8")
-    place = mix(keys[:, 0], keys[:, 1], keys[:, 2])
-    order = np.argsort(place)
-    wanted = mix(joined.connection, joined.sightings["node"], joined.towards)
-    return np.asarray(keys[:, 3][order][np.searchsorted(place[order], wanted)])
+Spans = dict[Place, tuple[int, int]]
 
 
-def translation_table(found: list[Path]) -> Table:
-    """The TRANSLATIONS of all connections."""
-    rows = [
-        (connection, position, step.node, step.before, step.after, step.evidence)
-        for connection, path in enumerate(found)
-        for position, step in enumerate(path.chain.translations)
-    ]
-    columns = list(zip(*rows, strict=True)) or [()] * len(TRANSLATIONS.columns)
-    return {column.name: np.array(values, column.dtype) for column, values in zip(TRANSLATIONS.columns, columns, strict=True)}
+def _by_connection(seen: Places, bits: Array) -> Iterator[tuple[int, int, list[Place], Spans]]:
+    """`(connection, its evidence, its places, when each but the half-translated copies was first and last seen)`, in order."""
+    bounds = seen.bounds.tolist()
+    for start in range(0, len(bits), CHUNK):
+        end = min(start + CHUNK, len(bits))
+        part = slice(bounds[start], bounds[end])
+        columns = (getattr(seen, name)[part].tolist() for name in ("node", "code", "first_ns", "last_ns", "copy"))
+        rows = zip(*columns, strict=True)
+        for connection, told in enumerate(bits[start:end].tolist(), start):
+            here = list(islice(rows, bounds[connection + 1] - bounds[connection]))
+            spans = {(node, code): (first, last) for node, code, first, last, copy in here if not copy}
+            yield connection, told, [(node, code) for node, code, *_ in here], spans
+
+
+def _whole(spans: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    """The first and last time of all."""
+    firsts, lasts = zip(*spans, strict=True)
+    return min(firsts), max(lasts)

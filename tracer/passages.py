@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
-SAMPLED_SIGHTINGS = 512  # of one connection on one node
+import numpy as np
+
+from probes.jit import inlined, kernel
+from probes.schema import Array
+from tracer.places import Places
+
+SAMPLED_SIGHTINGS = 512  # of one connection on one node, each direction
+_SLOTS = 2 * SAMPLED_SIGHTINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,50 +28,146 @@ class Passage:
     gaps: dict[tuple[int, int], int]
 
 
-def _packets(codes: list[int], identities: list[int], times: list[int]) -> Iterator[dict[int, tuple[int, int]]]:
-    """Per packet seen under several tuples: first and last time (ns) by tuple. Sightings come in order of time."""
-    packets: dict[int, dict[int, tuple[int, int]]] = {}
-    for code, identity, time_ns in zip(codes[:SAMPLED_SIGHTINGS], identities, times, strict=False):
-        if identity:
-            seen = packets.setdefault(identity, {})
-            seen[code] = (seen[code][0] if code in seen else time_ns), time_ns
-    return (seen for seen in packets.values() if len(seen) > 1)
+@inlined
+def _packets(  # noqa: PLR0913, PLR0917 - columns
+    first: int, end: int, asked: bool, rank: Array, of: Array, forward: Array, identity: Array, time_ns: Array, tuples: int, keys: Array,
+    packets: Array, stamp: Array, turn: int, seen: Array,
+) -> int:  # fmt: skip
+    """Tell the packets of one direction among sightings first..end apart; returns how many there are.
 
-
-def _passage(node: int, request: tuple[list[int], list[int], list[int]], reply: tuple[list[int], list[int], list[int]]) -> Passage:
-    """Every packet votes on every pair of tuples it was seen under; a reply meets them the other way round.
-
-    The kernel stamps a packet once on its way in, so a bridge's port and the bridge may show equal times: such a packet's last sightings
-    count, or it does not vote.
+    `seen[packet, t]` becomes the first and last time of packet under its node's tuple t (`rank` of the place, -1 for copies), -1 where it
+    was not seen so. `keys` and `packets` are a hash table of identities; what has another `stamp` than this `turn` is not in it.
     """
-    wins: dict[tuple[int, int], int] = {}
-    gaps: dict[tuple[int, int], int] = {}
-    for columns, way in ((request, 1), (reply, -1)):
-        for seen in _packets(*columns):
-            for one, other in combinations(seen, 2):
-                first, last = seen[one], seen[other]
-                lead = way * ((last > first) - (last < first))
-                wins[one, other] = wins.get((one, other), 0) + lead
-                wins[other, one] = wins.get((other, one), 0) - lead
-                gap = abs(last[0] - first[0])
-                for pair in ((one, other), (other, one)):
-                    gaps[pair] = min(gap, gaps.get(pair, gap))
-    codes = list(dict.fromkeys([*request[0], *reply[0]]))
-    beats = {code: sum(wins.get((code, other), 0) > 0 for other in codes) for code in codes}
-    return Passage(node, sorted(codes, key=lambda code: -beats[code]), frozenset(request[0]) & frozenset(reply[0]), gaps)
-
-
-def passages(
-    nodes: Sequence[int], codes: Sequence[int], identities: Sequence[int], times: Sequence[int], ahead: Sequence[bool]
-) -> Iterator[Passage]:
-    """The `Passage` of every node that saw several tuples. Sightings come in order of node and time; `codes` of replies are reversed."""
-    start = 0
-    for end in range(1, len(nodes) + 1):
-        if end < len(nodes) and nodes[end] == nodes[start]:
+    taken, count = 0, 0
+    for row in range(first, end):
+        place = rank[of[row]]
+        if forward[row] != asked or place < 0:
             continue
-        there = range(start, end)
-        if len({codes[i] for i in there}) > 1:
-            out, back = ([i for i in there if ahead[i] == way] for way in (True, False))
-            columns = [([codes[i] for i in way], [identities[i] for i in way], [times[i] for i in way]) for way in (out, back)]
-            yield _passage(nodes[start], columns[0], columns[1])
-        start = end
+        taken += 1
+        if taken > SAMPLED_SIGHTINGS:
+            break
+        if identity[row] == 0:
+            continue
+        slot = int(identity[row] >> np.uint64(32)) % _SLOTS
+        while stamp[slot] == turn and keys[slot] != identity[row]:
+            slot = (slot + 1) % _SLOTS
+        if stamp[slot] != turn:
+            stamp[slot], keys[slot], packets[slot] = turn, identity[row], count
+            seen[count, :tuples, 0] = -1
+            count += 1
+        packet = packets[slot]
+        if seen[packet, place, 0] < 0:
+            seen[packet, place, 0] = time_ns[row]
+        seen[packet, place, 1] = time_ns[row]
+    return count
+
+
+@inlined
+def _vote(packets: int, way: int, tuples: int, seen: Array, wins: Array, gaps: Array) -> None:
+    """Let each packet vote on every pair of tuples it was seen under; `way` is 1 for requests, -1 for replies."""
+    for packet in range(packets):
+        for one in range(tuples):
+            if seen[packet, one, 0] < 0:
+                continue
+            for other in range(one + 1, tuples):
+                if seen[packet, other, 0] < 0:
+                    continue
+                gap = seen[packet, other, 0] - seen[packet, one, 0]
+                lead = gap if gap != 0 else seen[packet, other, 1] - seen[packet, one, 1]
+                lead = way if lead > 0 else -way if lead < 0 else 0
+                wins[one, other] += lead
+                wins[other, one] -= lead
+                if gaps[one, other] < 0 or abs(gap) < gaps[one, other]:
+                    gaps[one, other] = gaps[other, one] = abs(gap)
+
+
+@kernel
+def _order_tuples(  # noqa: PLR0913, PLR0917 - columns
+    group_first: Array, group_end: Array, place_first: Array, place_end: Array, copy: Array, asked_at: Array, answered_at: Array, of: Array,
+    forward: Array, identity: Array, time_ns: Array, most: int, order: Array, gap_ns: Array, pairs_at: Array,
+) -> None:  # fmt: skip
+    """For each group of places on one node: `order` has them in path order (copies last), `gap_ns` from `pairs_at` on their gaps, by rank.
+
+    Every packet votes on every pair of tuples it was seen under; a reply meets them the other way round. The kernel stamps a packet once on
+    its way in, so a bridge's port and the bridge may show equal times: such a packet's last sightings count, or it does not vote.
+    """
+    keys, packets = np.empty(_SLOTS, np.uint64), np.empty(_SLOTS, np.int64)
+    stamp, seen = np.zeros(_SLOTS, np.int64), np.empty((SAMPLED_SIGHTINGS, most, 2), np.int64)
+    wins, gaps = np.empty((most, most), np.int64), np.empty((most, most), np.int64)
+    rank, ranked, beats = np.full(len(copy), -1), np.empty(most, np.int64), np.empty(most, np.int64)
+    turn = 0
+    for group in range(len(group_first)):
+        count = 0
+        for asked in (True, False):  # in the order of the first request, then what only replies had
+            begin = count
+            for place in range(place_first[group], place_end[group]):
+                if copy[place] or (asked_at[place] >= 0) != asked:
+                    continue
+                at = count
+                when = asked_at if asked else answered_at
+                while at > begin and when[ranked[at - 1]] > when[place]:
+                    ranked[at] = ranked[at - 1]
+                    at -= 1
+                ranked[at] = place
+                count += 1
+        for at in range(count):
+            rank[ranked[at]] = at
+        wins[:count, :count] = 0
+        gaps[:count, :count] = -1
+        for asked in (True, False):
+            turn += 1
+            told = _packets(
+                group_first[group], group_end[group], asked, rank, of, forward, identity, time_ns, count, keys, packets, stamp, turn, seen
+            )
+            _vote(told, 1 if asked else -1, count, seen, wins, gaps)
+        for one in range(count):
+            beats[one] = 0
+            for other in range(count):
+                beats[one] += wins[one, other] > 0
+        final = np.argsort(-beats[:count] * count + np.arange(count))
+        for at in range(count):
+            order[place_first[group] + at] = ranked[final[at]]
+            for other in range(count):
+                gap_ns[pairs_at[group] + at * count + other] = gaps[final[at], final[other]]
+
+
+def passages(places: Places, bounds: Array, forward: Array, identity: Array, time_ns: Array) -> dict[int, list[Passage]]:
+    """By connection, the `Passage` of every node that saw several of its tuples; the columns are those of sightings, by connection."""
+    connection = np.repeat(np.arange(len(bounds) - 1), np.diff(places.bounds))
+    begins = np.ones(len(connection), bool)
+    begins[1:] = (np.diff(connection) != 0) | (np.diff(places.node) != 0)
+    first = np.flatnonzero(begins)
+    end = np.append(first[1:], len(begins))
+    whole = np.add.reduceat((~places.copy).astype("i8"), first) if len(first) else first
+    several = whole > 1
+    # sightings are by connection and node too: a group's are those from its places' first to the next group's
+    from_row = np.minimum.reduceat(_first_rows(places), first) if len(first) else first
+    to_row = np.append(from_row[1:], len(places.of))
+    first, end, from_row, to_row, whole = first[several], end[several], from_row[several], to_row[several], whole[several]
+    order = np.full(len(begins), -1)
+    pairs_at = np.cumsum(whole**2) - whole**2
+    gap_ns = np.full(int((whole**2).sum()), -1)
+    _order_tuples(
+        from_row, to_row, first, end, places.copy, places.asked_at, places.answered_at, places.of, forward, identity, time_ns,
+        int(whole.max(initial=1)), order, gap_ns, pairs_at,
+    )  # fmt: skip
+    found: dict[int, list[Passage]] = {}
+    both = (places.asked_at >= 0) & (places.answered_at >= 0)
+    columns = (connection[first], places.node[first], first, whole, pairs_at)
+    for which, node, at, count, pairs in zip(*(column.tolist() for column in columns), strict=True):
+        ordered = order[at : at + count]
+        codes, answered = places.code[ordered].tolist(), both[ordered].tolist()
+        gaps = {
+            (codes[number // count], codes[number % count]): gap
+            for number, gap in enumerate(gap_ns[pairs : pairs + count * count].tolist())
+            if gap >= 0
+        }
+        passage = Passage(node, codes, frozenset(code for code, told in zip(codes, answered, strict=True) if told), gaps)
+        found.setdefault(which, []).append(passage)
+    return found
+
+
+def _first_rows(places: Places) -> Array:
+    """The first sighting of each place."""
+    asked, answered = places.asked_at, places.answered_at
+    return np.where(asked < 0, answered, np.where(answered < 0, asked, np.minimum(asked, answered)))

@@ -12,7 +12,7 @@ from probes.schema import Array, ObservationPoint, Table, size, take
 from probes.sockets import Sockets
 from tracer import evidence
 from tracer.components import Components
-from tracer.connections import Joined, Path, identity_evidence, node_ranks, paths, positions, translation_table
+from tracer.connections import Joined, Paths, identity_evidence, node_ranks, paths
 from tracer.hops import handshake_times, hops
 from tracer.icmp_errors import attach, embedded
 from tracer.joins import Joining, join_legs
@@ -82,17 +82,16 @@ def reconstruct(
 
     bits, ranks = identity_evidence(joined, observations), node_ranks(joined, observations)
     lookup = SocketLookup(owned, reverse_codes(tuples)) if size(owned.table) else None
-    found = list(paths(joined, tuples, ranks, bits, LedgerLookup(entry_table), lookup))
-    first_node = np.array([path.first_node for path in found], "i4")
+    found, count = paths(joined, tuples, ranks, bits, LedgerLookup(entry_table), lookup), len(bits)
     about = attach(joined, observations, errors, codes[1], node_of_point)
-    rejected = _rejections(observations, errors, about, len(found))
+    rejected = _rejections(observations, errors, about, count)
     status, answer_ns = statuses(joined, observations, rejected)
-    hop_table = hops(joined, observations, positions(joined, found))
+    hop_table = hops(joined, observations, found.positions)
     loss_table, again = losses(joined, observations, leg, hop_table)
-    connections = _connection_table(joined, tuples, found, first_node, bits)
+    connections = _connection_table(joined, tuples, found)
     connections |= {
         "status": status, "answer_ns": answer_ns, "retransmissions": again,
-        "handshake_ns": handshake_times(hop_table, observations, len(found)),
+        "handshake_ns": handshake_times(hop_table, observations, count),
     }  # fmt: skip
     icmp: dict[int, list[int]] = {}
     for row, connection in zip(observations["outer"][errors].tolist(), about.tolist(), strict=True):
@@ -100,11 +99,9 @@ def reconstruct(
     return Reconstruction(
         nodes, tuple(points), observations, tuples, leg_table, entry_table,
         CONNECTIONS.check({column.name: connections[column.name] for column in CONNECTIONS.columns}),
-        translation_table(found), hop_table, loss_table, icmp,
-        {index: path.chain.problems for index, path in enumerate(found) if path.chain.problems},
+        found.translations, hop_table, loss_table, icmp, found.problems,
         joined.sightings["row"], joined.connection, joined.forward, joined.sightings["point"], joined.sightings["tuple"],
-        joined.sightings["identity"], owned, np.array([path.client_socket for path in found], "i8"),
-        np.array([path.server_socket for path in found], "i8"),
+        joined.sightings["identity"], owned, found.client_socket, found.server_socket,
     )  # fmt: skip
 
 
@@ -162,20 +159,18 @@ def _rejections(observations: Table, errors: Array, about: Array, count: int) ->
     return rejected
 
 
-def _connection_table(joined: Joined, tuples: Table, found: list[Path], first_node: Array, bits: Array) -> Table:
-    seen, count = joined.sightings, len(found)
-    there = seen["node"] == first_node[joined.connection]
+def _connection_table(joined: Joined, tuples: Table, found: Paths) -> Table:
+    seen, count = joined.sightings, len(found.first_node)
+    there = seen["node"] == found.first_node[joined.connection]
     start, end = np.full(count, np.iinfo("i8").max), np.full(count, -1, "i8")
     np.minimum.at(start, joined.connection[there], seen["time_ns"][there])
     np.maximum.at(end, joined.connection[there], seen["time_ns"][there])
-    evidences = np.array([path.chain.evidence for path in found], "i8") | bits
+    confidence = {value: evidence.confidence(value) for value in np.unique(found.evidence).tolist()}
     return {
         "proto": tuples["proto"][seen["tuple"][joined.bounds[:-1]]], "start_ns": start, "end_ns": end,
-        "original": np.array([path.chain.original for path in found], "i4"),
-        "translated": np.array([path.chain.translated for path in found], "i4"),
-        "first_seen": np.array([path.first_seen for path in found], "i4"), "first_node": first_node,
-        "origin_node": np.array([path.origin_node for path in found], "i4"),
-        "confidence": np.array([evidence.confidence(value) for value in evidences.tolist()], "f4"), "evidence": evidences.astype("u2"),
+        "original": found.original.astype("i4"), "translated": found.translated.astype("i4"), "first_seen": found.first_seen.astype("i4"),
+        "first_node": found.first_node.astype("i4"), "origin_node": found.origin_node.astype("i4"),
+        "confidence": np.array([confidence[value] for value in found.evidence.tolist()], "f4"), "evidence": found.evidence.astype("u2"),
         "packets_original": _busiest_point(joined, count, forward=True), "packets_reply": _busiest_point(joined, count, forward=False),
     }  # fmt: skip
 

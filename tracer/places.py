@@ -1,0 +1,93 @@
+"""The places of each connection: which of its tuples were seen on which node, and which of those are half-translated copies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from probes.jit import kernel
+from probes.schema import Array, Table
+from tracer.tuples import mix
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """One row per (connection, node, tuple as the client's packets have it), by connection and in the order of its first sighting.
+
+    `bounds[c]:bounds[c + 1]` are connection c's (those of one node are next to each other), `of` has the place of each sighting. `asked_at`
+    and `answered_at` are its first sightings of each direction, -1 where there was none. `copy` marks what only replies had and what leads
+    where the client's packets were seen to go: SNAT undone, DNAT not yet.
+    """
+
+    bounds: Array
+    of: Array
+    node: Array
+    code: Array
+    first_ns: Array
+    last_ns: Array
+    asked_at: Array
+    answered_at: Array
+    copy: Array
+
+
+@kernel
+def _number_places(bounds: Array, node: Array, code: Array, of: Array, first_place: Array) -> int:
+    """Number the places of sightings by connection and node; `first_place[c]` becomes the first of connection c's."""
+    count, here = 0, np.empty(0, np.int64)
+    for connection in range(len(bounds) - 1):
+        first_place[connection] = count
+        begin = count  # of this node's
+        for row in range(bounds[connection], bounds[connection + 1]):
+            if row > bounds[connection] and node[row] != node[row - 1]:
+                begin = count
+            place = begin
+            while place < count and here[place - begin] != code[row]:
+                place += 1
+            if place == count:
+                if count - begin == len(here):
+                    longer = np.empty(2 * len(here) + 8, np.int64)
+                    longer[: len(here)] = here
+                    here = longer
+                here[count - begin] = code[row]
+                count += 1
+            of[row] = place
+    first_place[len(bounds) - 1] = count
+    return count
+
+
+@kernel
+def _mark_copies(bounds: Array, code: Array, asked: Array, destination: Array, copy: Array) -> None:
+    for connection in range(len(bounds) - 1):
+        first, end = bounds[connection], bounds[connection + 1]
+        for place in range(first, end):
+            known, leads = False, False
+            for other in range(first, end):
+                if asked[other]:
+                    known |= code[other] == code[place]
+                    leads |= destination[other] == destination[place]
+            copy[place] = leads and not known
+
+
+def places(bounds: Array, sightings: Table, towards: Array, forward: Array, tuples: Table) -> Places:
+    """The `Places` of sightings sorted by connection, node and time; the other columns are those of `tracer.connections.Joined`."""
+    of, first_place = np.empty(len(towards), "i8"), np.empty(len(bounds), "i8")
+    count = _number_places(bounds, sightings["node"], towards, of, first_place)
+    rows = np.arange(len(of))
+    none = len(of)
+    first_row = np.full(count, none)
+    np.minimum.at(first_row, of, rows)
+    asked_at, answered_at = np.full(count, none), np.full(count, none)
+    np.minimum.at(asked_at, of[forward], rows[forward])
+    np.minimum.at(answered_at, of[~forward], rows[~forward])
+    first_ns, last_ns = np.full(count, np.iinfo("i8").max), np.full(count, np.iinfo("i8").min)
+    np.minimum.at(first_ns, of, sightings["time_ns"])
+    np.maximum.at(last_ns, of, sightings["time_ns"])
+    code = towards[first_row]
+    copy = np.zeros(count, bool)
+    destination = mix(*(tuples[name][code] for name in ("dst_hi", "dst_lo", "dport")))
+    _mark_copies(first_place, code, asked_at < none, destination, copy)
+    return Places(
+        first_place, of, sightings["node"][first_row], code, first_ns, last_ns, np.where(asked_at < none, asked_at, -1),
+        np.where(answered_at < none, answered_at, -1), copy,
+    )  # fmt: skip
