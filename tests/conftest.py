@@ -45,7 +45,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 # What looks at the whole kernel, loads it, measures it or starts servers has the machine to itself; the rest runs side by side.
-_LIVE_ALONE = ("bpf", "collect", "deploy_cap", "drops", "features", "headers", "kernel", "ledger", "record", "segments_tr", "sockets")
+_LIVE_ALONE = (
+    "bpf", "collect", "deploy_cap", "drops", "features", "headers", "kernel", "ledger", "proxy_bench", "record", "segments_tr", "sockets",
+)  # fmt: skip
 ALONE = (
     "tests/dissect/", "tests/image/", "tests/kernel/", "tests/report/", "tests/test_bench.py",
     *(f"tests/live/test_{name}" for name in _LIVE_ALONE),

@@ -19,14 +19,14 @@ from analysis.terminal import console
 
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Tells what happens and how far it is: a bar on a terminal, else nothing."""
+    """Tells what happens and how far it is: a bar on a terminal, else nothing. Only when told: no thread draws while packets are timed."""
     if not sys.stderr.isatty():
         yield lambda _what, _done, _total: None
         return
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bars:
         task = bars.add_task("", total=None)
-        yield lambda what, done, total: bars.update(task, description=what, completed=done, total=total)
+        yield lambda what, done, total: bars.update(task, description=what, completed=done, total=total, refresh=True)
 
 
 def show(told: dict[str, Any]) -> None:

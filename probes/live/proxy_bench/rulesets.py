@@ -19,7 +19,8 @@ from probes.live.proxy_bench.road import Road, RoadError
 
 # Chains of one Service or endpoint; the others are written at every change (pkg/proxy/iptables/proxier.go, syncProxyRules).
 _OF_ONE_SERVICE = re.compile(r"KUBE-(?:SVC|SVL|EXT|FW|SEP)-")
-_EMPTY_TABLES = "".join(f"*{table}\nCOMMIT\n" for table in ("filter", "nat", "mangle", "raw"))
+# Only what is loaded: a table that is named comes into being, and every packet then passes its hooks.
+_EMPTY_TABLES = "".join(f"*{table}\nCOMMIT\n" for table in ("filter", "nat"))
 _NO_TABLE = "add table ip kube-proxy\ndelete table ip kube-proxy\n"
 
 
