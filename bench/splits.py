@@ -16,11 +16,17 @@ from pathlib import Path
 import numpy as np
 
 from analysis.compare.chance import chance, dealt, deviates
+from analysis.compare.judging import drift
 from analysis.compare.questions import Question, questions
 from analysis.compare.samples import Measured, measured
 from analysis.frames import load
 
 LEVEL = 0.95
+LOTS = 2
+HEAD = (
+    "capture", "client connections", "questions", "any, together", "a question alone", "worst question alone",
+    "earlier half against later: differ", "CPU seconds",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +48,24 @@ def asked(measured_: Measured) -> list[Question]:
 
 
 def split(measured_: Measured, times: int, seed: int = 0) -> Split:
-    """Compare `times` random halves.
+    """Compare `times` random halves, in LOTS.
 
-    What chance does is drawn once for all of them: dealing the clusters of two halves anew gives any two halves, whichever they were.
+    What chance does is drawn once per lot, not for each pair of halves: dealing the clusters of two halves anew gives any two halves.
     """
     half = np.arange(measured_.clusters) < measured_.clusters // 2
     mine = [question for question in asked(measured_) if question.answerable(half[question.cluster])]
     if not mine:
         return Split(times, 0, 0.0, 0.0, 0.0, "", 0)
-    drawn = chance(mine, half, seed)
-    found = deviates(mine, dealt(half, times, seed + 1))
-    together = sum(bool((drawn.together(z) <= 1 - LEVEL).any()) for z in found)
-    wrong = sum((drawn.alone(z) <= 1 - LEVEL).astype("f8") for z in found)
+    together, wrong = 0, np.zeros(len(mine))
+    halves = dealt(half, times, seed)
+    for lot, some in enumerate(np.array_split(halves, LOTS)):
+        drawn = chance(mine, half, seed + 1 + lot)
+        for z in deviates(mine, some):
+            together += bool((drawn.together(z) <= 1 - LEVEL).any())
+            wrong += drawn.alone(z) <= 1 - LEVEL
     worst = int(np.argmax(wrong))
     name = " ".join(filter(None, (*mine[worst].key, mine[worst].kind)))
-    later = np.zeros_like(half)
-    later[np.argsort(measured_.start_ns, kind="stable")[measured_.clusters // 2 :]] = True
-    drifted = int((drawn.together(deviates(mine, later[None])[0]) <= 1 - LEVEL).sum())
+    drifted, _ = drift(measured_, level=LEVEL, seed=seed)
     return Split(times, len(mine), together / times, float(wrong.mean()) / times, float(wrong[worst]) / times, name, drifted)
 
 
@@ -69,10 +76,7 @@ def main() -> None:
     options.add_argument("--splits", type=int, default=1000, help="(default: %(default)s)")
     options.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     args = options.parse_args()
-    sys.stdout.write(
-        "| capture | client connections | questions | any, together | a question alone | worst question alone | earlier half against later: differ | CPU seconds |\n"
-    )
-    sys.stdout.write("| --- | --- | --- | --- | --- | --- | --- | --- |\n")
+    sys.stdout.write(f"| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}\n")
     for capture in args.captures:
         found = measured(load(capture))
         begun = time.process_time()

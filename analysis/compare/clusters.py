@@ -26,7 +26,7 @@ def worth(cluster: Array, weight: Array | None = None) -> float:
 
 
 def normal_of(t: Array, freedom: Array) -> Array:
-    """The normal deviate that is as rare as Student's `t`: Wallace's approximation (Ann. Math. Stat. 30, 1959), to 0.001 from 5 on."""
+    """The normal deviate that is as rare as Student's `t`: Wallace's approximation (Ann. Math. Stat. 30, 1959), to 0.3 % from 5 on."""
     scale = (8 * freedom + 1) / (8 * freedom + 3)
     found: Array = np.copysign(scale * np.sqrt(freedom * np.log1p(t * t / freedom)), t)
     return found

@@ -10,7 +10,7 @@ from analysis.compare.claims import CLOCKS, DIFFERS, PERHAPS, REFUSED, SAME, SMA
 from analysis.compare.clusters import FEWEST
 from analysis.compare.confounders import Confounder, confounders, mix
 from analysis.compare.controls import cautions, machines
-from analysis.compare.judging import judged
+from analysis.compare.judging import drift, judged
 from analysis.compare.samples import METRICS
 from analysis.compare.side import Side
 
@@ -27,19 +27,30 @@ REMEDIES = {
 def compare(sides: Sequence[Side], *, level: float, seed: int, varied: Iterable[str] = ("mode",)) -> Json:
     """Compare every side with the first. `varied` names what was changed on purpose (keys of `confounders.CHECKS`)."""
     purpose = tuple(varied)
-    first = sides[0]
+    drifts = [drift(side.measured, level=level, seed=seed) for side in sides]
     return {
         "schema": SCHEMA, "level": level, "seed": seed, "varied": list(purpose),
         "sides": [
             {"name": side.name, "fingerprint": side.fingerprint.json(), "client_connections": side.measured.clusters,
-             "balance": [each.json() for each in side.spreads]}
-            for side in sides
+             "drifted_questions": changed, "halved_questions": of, "balance": [each.json() for each in side.spreads]}
+            for side, (changed, of) in zip(sides, drifts, strict=True)
         ],
-        "comparisons": [_pair(first, other, level, seed, purpose) for other in sides[1:]],
+        "comparisons": [
+            _pair(sides[0], other, level, seed, purpose, _drifts(zip((sides[0].name, other.name), (drifts[0], changed), strict=True)))
+            for other, changed in zip(sides[1:], drifts[1:], strict=True)
+        ],
     }  # fmt: skip
 
 
-def _pair(a: Side, b: Side, level: float, seed: int, varied: tuple[str, ...]) -> Json:
+def _drifts(told: Iterable[tuple[str, tuple[int, int]]]) -> list[str]:
+    return [
+        f"{name} differs from itself, earlier half to later half, in {changed} of {of} questions: time alone may do as much"
+        for name, (changed, of) in told
+        if changed
+    ]
+
+
+def _pair(a: Side, b: Side, level: float, seed: int, varied: tuple[str, ...], drifts: list[str]) -> Json:
     claims = judged(a.measured, b.measured, level=level, seed=seed)
     apart = confounders(a.fingerprint, b.fingerprint, varied)
     asked = mix(a.measured, b.measured, level, seed)
@@ -55,7 +66,7 @@ def _pair(a: Side, b: Side, level: float, seed: int, varied: tuple[str, ...]) ->
         "a": a.name, "b": b.name, "verdict": _verdict(told, refused=blanket), "ranked": bool(told[DIFFERS]),
         "confounders": [each.json() for each in against],
         "unchecked": [each.json() for each in apart if not each.known],
-        "cautions": cautions(claims, varied) if not blanket else [],
+        "cautions": [] if blanket else cautions(claims, varied) + drifts,
         "record_instead": _instead(against, told),
         "questions": sum(claim.judged for claim in claims), "verdicts": {verdict: told[verdict] for verdict in VERDICTS if told[verdict]},
         "claims": [claim.json() for claim in claims],

@@ -17,6 +17,7 @@ from analysis.compare.shares import difference, share
 from probes.schema import Array
 
 MEDIAN = 0.5
+HALVED = 999  # deals for a side's own halves
 NO_RATIO = 0.25  # share of values at or below zero (less than a tick) from which the ranks of ratios mean nothing
 
 
@@ -42,6 +43,20 @@ def judged(a: Measured, b: Measured, *, level: float, seed: int) -> list[Claim]:
             _decide(claim, question, second, late, level)
         claims.append(claim)
     return claims
+
+
+def drift(one: Measured, *, level: float, seed: int) -> tuple[int, int]:
+    """How many questions set a side's earlier half apart from its later one, among all such questions; and how many there are.
+
+    Nobody changed anything between the two: that much may time alone do to what is recorded one after the other.
+    """
+    late = _late(one.start_ns)
+    asked = questions(one.samples, {key: len(sample.values) // 2 for key, sample in one.samples.items()})
+    answered = [question for question in asked if question.answerable(late[question.cluster])]
+    if not answered:
+        return 0, 0
+    drawn = chance(answered, late, seed, HALVED)
+    return int((drawn.together(deviates(answered, late[None])[0]) <= 1 - level).sum()), len(answered)
 
 
 def _together(a: Sample, b: Sample, first: int) -> Sample:

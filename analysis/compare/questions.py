@@ -63,7 +63,7 @@ class Question:
         hits = np.count_nonzero(is_b & self.hit, axis=1)
         gap = hits / np.maximum(n_b, 1) - (np.count_nonzero(self.hit) - hits) / np.maximum(n_a, 1)
         gap = np.where((n_a > 0) & (n_b > 0), gap, 0.0)
-        return gap, gap * np.sqrt(n_a * n_b / self._variance)
+        return gap, gap * np.sqrt(n_a * n_b / self._variance) if self._variance else np.zeros(len(gap))
 
     @cached_property
     def _variance(self) -> float:
