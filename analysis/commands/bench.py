@@ -42,6 +42,7 @@ def proxy(
     endpoints: Annotated[int, typer.Option(min=1, max=100, help="Of each Service.")] = 2,
     connections: Annotated[int, typer.Option(min=1, help="Of each cell: a mode, a number of Services, a target; over all rounds.")] = 2000,
     rounds: Annotated[int, typer.Option(min=1, help="In each of them every mode has its turn, in an order by chance.")] = 8,
+    attempts: Annotated[int, typer.Option(min=1, help="How often a burst is tried that other work on the machine disturbs.")] = 6,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is left to chance.")] = 0,
     rules: Annotated[
         Path | None,
@@ -81,7 +82,7 @@ def proxy(
     from probes.live.proxy_bench.road import RoadError  # noqa: PLC0415
 
     cluster, whose = _given(rules)
-    asked = Plan(_modes(modes, cluster), sizes, endpoints, connections, rounds, seed)
+    asked = Plan(_modes(modes, cluster), sizes, endpoints, connections, rounds, seed, attempts)
     with _interruptible():
         try:
             missing = unavailable(asked.modes, cluster)

@@ -36,7 +36,7 @@ def document(plan: Plan, found: Sequence[Found], unavailable: Mapping[str, str],
         "bursts": {"counted": len(samples), "attempts": sum(each.attempts for each in samples),
                    "disturbed": sum(each.disturbed_rounds for each in every)},
         "asked": {"modes": list(plan.modes), "services": list(plan.services), "endpoints": plan.endpoints,
-                  "connections": plan.connections, "rounds": plan.rounds, "seed": plan.seed},
+                  "connections": plan.connections, "rounds": plan.rounds, "attempts": plan.attempts, "seed": plan.seed},
         "machine": dict(machine),
     }  # fmt: skip
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from analysis.terminal import duration
 
 Json = dict[str, Any]
 NOTHING = "-"
+BENDS_FROM = 100  # Services; with fewer, a step is within what two medians differ by
+BENT, SLOPE_NS = 2, 0.5  # times the flattest step; what is flatter is no slope
 CELL_HEADS = ("Mode", "Services", "To", "First p50", "p95", "p99", "Later p50", "p99", "Rounds ±", "Paired")
 PROGRAMMING_HEADS = ("Mode", "Services", "All rules: command", "translates", "One Service: command", "translates")
 
@@ -59,7 +62,7 @@ def about(told: Json) -> str:
 
 def summary(told: Json) -> list[str]:
     """What the figures say, a line each: fits, the baseline that was taken off, what the instrument costs, what is missing."""
-    lines = [_line(each) for each in told["fits"]]
+    lines = [_line(each) + _bend(each, told["cells"]) for each in told["fits"]]
     cells = [*told["baseline"], *told["cells"]]
     base = sorted(cell["baseline_first_p50_ns"] for cell in cells if cell["baseline_first_p50_ns"] is not None)
     later = sorted(cell["baseline_established_p50_ns"] for cell in cells if cell["baseline_established_p50_ns"] is not None)
@@ -85,6 +88,21 @@ def _line(fit: Json) -> str:
         return f"{fit['mode']}: one position only, so no line"
     interval = NOTHING if fit["low_ns"] is None else f"{fit['low_ns']:.2f} to {fit['high_ns']:.2f}"
     return f"{fit['mode']}: {time(fit['start_ns'])} + {fit['slope_ns']:.2f} ns ({interval}) for each Service before it"
+
+
+def _bend(fit: Json, cells: list[Json]) -> str:
+    """Where a line is not straight: what each Service costs between one number of Services and the next, in medians to the last one."""
+    known = {
+        cell["services"]: cell["first_p50_ns"]
+        for cell in cells
+        if (cell["mode"], cell["target"]) == (fit["mode"], "last") and cell["first_p50_ns"] is not None and cell["services"] >= BENDS_FROM
+    }
+    sizes = sorted(known)
+    steps = [(few, many, (known[many] - known[few]) / (many - few)) for few, many in pairwise(sizes)]
+    flattest = min((step for *_, step in steps), default=0.0)
+    if flattest < SLOPE_NS or max(step for *_, step in steps) < BENT * flattest:
+        return ""
+    return "; it bends: " + ", ".join(f"{step:.1f} ns from {few:,} to {many:,}" for few, many, step in steps)
 
 
 def _trouble(told: Json) -> Iterator[str]:

@@ -137,15 +137,15 @@ def test_what_is_translated_first_is_found_while_rules_load(missing: dict[str, s
 
 def test_pairs_are_by_what_nat_leaves_and_ambiguous_ones_are_left_out() -> None:
     assert RECORD.itemsize == 24 + CAPTURED
-    rows = np.zeros(8, RECORD)
+    rows = np.zeros(10, RECORD)
     rows["ethertype"], rows["proto"], rows["version_length"], rows["offset"] = 0x0800, 6, 0x45, 0x50
     rows["total_bytes"], rows["flags"] = 40, 2
-    rows["seq"] = [1, 1, 2, 2, 3, 3, 3, 4]
-    rows["ip_id"] = 7
-    rows["ifindex"] = [10, 20, 10, 20, 10, 10, 20, 10]
-    rows["kind"] = [0, 4, 0, 0, 0, 0, 4, 0]  # 2 never goes out, 3 comes in twice, 4 is not seen again
-    rows["time_ns"] = [100, 900, 200, 950, 300, 301, 990, 400]
-    rows["dst"], rows["dport"] = [0x0A600001, 0x0AC00005, 1, 1, 1, 1, 1, 1], [80, 8080, 1, 1, 1, 1, 1, 1]
+    rows["seq"] = [1, 1, 2, 2, 3, 3, 3, 4, 1, 1]
+    rows["ip_id"] = [7, 7, 7, 7, 7, 7, 7, 7, 8, 8]  # the last two: the first SYN, sent again
+    rows["ifindex"] = [10, 20, 10, 20, 10, 10, 20, 10, 10, 20]
+    rows["kind"] = [0, 4, 0, 0, 0, 0, 4, 0, 0, 4]  # 2 never goes out, 3 comes in twice, 4 is not seen again
+    rows["time_ns"] = [100, 900, 200, 950, 300, 301, 990, 400, 1000, 1002]
+    rows["dst"], rows["dport"] = [0x0A600001, 0x0AC00005, *[1] * 8], [80, 8080, *[1] * 8]
     found = pairs(rows, 10, 20)
     assert found.spent_ns.tolist() == [800]
     assert (found.first.tolist(), found.asked_port.tolist(), found.given_port.tolist()) == ([True], [80], [8080])

@@ -37,7 +37,8 @@ class Pairs:
 def pairs(records: Array, client_ifindex: int, server_ifindex: int) -> Pairs:
     """The SYNs and data packets in `records` (RECORD) that came in at one interface and went out at the other, once each.
 
-    A key is a sequence number and an IP identification; what has the same as another packet is left out, being either of two.
+    A key is a sequence number and an IP identification; what has the same as another packet is left out, being either of two. A SYN that is
+    sent again has another identification: only the first counts.
     """
     tcp = (records["ethertype"] == _IPV4) & (records["proto"] == _TCP) & (records["version_length"] == _NO_OPTIONS)
     flags = records["flags"] & (SYN | ACK)
@@ -51,6 +52,9 @@ def pairs(records: Array, client_ifindex: int, server_ifindex: int) -> Pairs:
     before, after = came[came_at[ours]], went[went_at[theirs]]
     order = np.argsort(before["time_ns"], kind="stable")
     before, after = before[order], after[order]
+    syn = np.flatnonzero(before["flags"] & SYN)
+    again = np.setdiff1d(syn, syn[np.unique(before["seq"][syn], return_index=True)[1]])
+    before, after = np.delete(before, again), np.delete(after, again)
     return Pairs(
         before["time_ns"].astype("i8"), after["time_ns"].astype("i8") - before["time_ns"].astype("i8"),
         before["dst"].astype("u4"), before["dport"].astype("u2"), after["dst"].astype("u4"), after["dport"].astype("u2"),

@@ -16,7 +16,10 @@ BASELINE = "none"  # the node that has no rules: clients ask the endpoint itself
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure. `connections` are those of one cell (a mode, a number of Services and a target), over all `rounds` together."""
+    """What to measure. `connections` are those of one cell (a mode, a number of Services and a target), over all `rounds` together.
+
+    A burst that something disturbs is tried `attempts` times.
+    """
 
     modes: tuple[str, ...]
     services: tuple[int, ...]
@@ -24,6 +27,7 @@ class Plan:
     connections: int
     rounds: int
     seed: int
+    attempts: int = 6
 
     def of_round(self, number: int) -> int:
         """Connections of a cell in one round."""

@@ -23,7 +23,6 @@ WARM_UP = 50  # connections before each burst that are not counted: caches and b
 GAUGE = 40  # connections of one look
 CALIBRATION = 25  # looks before anything is measured
 QUIET = 1.1  # times the shortest that was seen
-ATTEMPTS = 6
 COST_PAIRS, COST_BURST = 31, 200
 
 
@@ -62,7 +61,7 @@ def a_round(plan: Plan, size: int, number: int, places: Mapping[str, Place], gau
         wanted = spread(last + 1, count, chance) if target == "random" else np.full(count, last)
         attempts = tried.setdefault(cell, [])
         attempts.append(_burst(name, size, target, number, places[name], wanted, gauge))
-        if attempts[-1].disturbance > QUIET and len(attempts) < ATTEMPTS:
+        if attempts[-1].disturbance > QUIET and len(attempts) < plan.attempts:
             waiting.append(cell)
         else:
             yield replace(min(attempts, key=lambda each: each.disturbance), attempts=len(attempts))
