@@ -1,10 +1,10 @@
 """First packets' time against their Service's position: `t = a + b * position`, with an interval for b.
 
-Single times have long tails, which least squares would follow; so the line goes through medians: of each burst, those of some neighbouring
-positions. A Service that is asked again and again (target `last`) has its own chains in the processor's caches, which a random one has
-not: the two have a start of their own and one slope. What varies most is not one packet but one round, when the machine was in one state:
-the bootstrap draws rounds first (within each number of Services), then packets within their bins (Davison & Hinkley, Bootstrap Methods and
-their Application, 1997, 3.8).
+Single times have long tails, which least squares would follow; so the line goes through medians: of each burst, those of some
+neighbouring positions, each weighed by one over its square, since long times vary by as much more. A Service that is asked again and
+again (target `last`) has its own chains in the processor's caches, which a random one has not: the two have a start of their own and one
+slope. What varies most is not one packet but one round, when the machine was in one state: the bootstrap draws rounds first (within each
+number of Services), then packets within their bins (Davison & Hinkley, Bootstrap Methods and their Application, 1997, 3.8).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from probes.live.proxy_bench.plan import TARGETS, Sample
 from probes.schema import Array
 
 BINS = 10  # of positions, in each burst
+LEAST_NS = 100.0  # a median below this is as good as another
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def fit(mode: str, samples: Sequence[Sample], seed: int = 0, level: float = LEVE
     # Which start each bin has: a row for each target, as numbers 0 and 1.
     kinds = np.array([[each.target == target for each in bins] for target in TARGETS if any(each.target == target for each in bins)], "f8")
     medians = np.array([np.median(each.ordered) for each in bins])
-    weights = np.array([float(len(each.ordered)) for each in bins])
+    weights = np.array([len(each.ordered) for each in bins]) / np.maximum(medians, LEAST_NS) ** 2
     start, slope = _line(positions, medians[None], weights[None], kinds)
     if not np.isfinite(slope[0]):
         return Fit(mode, np.nan, np.nan, np.nan, np.nan, packets)

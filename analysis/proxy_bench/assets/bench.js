@@ -1,4 +1,4 @@
-// Curves over the number of Services, both axes logarithmic: a line's slope shows, and so does a flat one.
+// Curves over the number of Services. Times that grow with it are on a logarithmic axis, those that do not on a linear one.
 
 const drawn = {};
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -48,12 +48,12 @@ function curves(id, modes, lines) {
     animation: false,
     grid: { left: 72, right: 24, top: 36, bottom: 48 },
     textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
-    legend: { data: modes, textStyle: { color: colour('--ink') } },
+    legend: { data: modes, top: 0, textStyle: { color: colour('--ink') } },
     xAxis: {
       type: 'log', name: 'Services', nameLocation: 'middle', nameGap: 28, nameTextStyle: label,
       axisLabel: { ...label, formatter: (services) => count(services) }, axisLine: rule, splitLine: rule,
     },
-    yAxis: { type: 'log', axisLabel: { ...label, formatter: (ns) => roughly(ns) }, axisLine: rule, splitLine: rule },
+    yAxis: { type: id === 'later' ? 'value' : 'log', axisLabel: { ...label, formatter: (ns) => roughly(ns) }, axisLine: rule, splitLine: rule },
     tooltip: {
       trigger: 'item', confine: true, backgroundColor: colour('--card'), borderColor: colour('--rule'),
       textStyle: { color: colour('--ink'), fontSize: 12 }, transitionDuration: 0,
