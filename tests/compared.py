@@ -12,8 +12,8 @@ from analysis.compare.samples import DIRECT, Key, Sample
 NAT_FIRST, CONNECT, FAILURES, CONTROL = ("nat-first", ""), ("connect", ""), ("failures", ""), ("request", DIRECT)
 PLAIN = Fingerprint(
     modes=("iptables",), rules=189, service_ports=19, services={"shop/web": 3, "shop/api": 2}, kernels=("6.1.0",),
-    machines=("amd64, 4 cpu",), nodes=("node-a", "node-b"), captured=("node-a", "node-b"), packets=1009, dropped=0, truncated=0, duration_ns=7_000_000_000, requests=211,
-    connections=101, whole=True, recorder_ns_per_packet=None,
+    machines=("amd64, 4 cpu",), nodes=("node-a", "node-b"), captured=("node-a", "node-b"), packets=1009, dropped=0, truncated=0,
+    duration_ns=7_000_000_000, requests=211, connections=101, whole=True, recorder_ns_per_packet=None,
 )  # fmt: skip
 
 

@@ -33,7 +33,8 @@ def build(told: Json, sides: Sequence[Side], title: str) -> str:
     return Template((ASSETS / "template.html").read_text("utf-8")).substitute(
         title=text(title), style=(SHARED / "style.css").read_text("utf-8"), script=script, level=text(level),
         policy=POLICY.format(scripts=f"{script_hash(script)} {script_hash(library)}"), echarts=compressed(library),
-        comparisons="\n".join(map(_comparison, told["comparisons"])), balance="\n".join(map(_balance, told["sides"])),
+        comparisons="\n".join(_comparison(place, pair) for place, pair in enumerate(told["comparisons"])),
+        balance="\n".join(map(_balance, told["sides"])),
         sides=_facts(told["sides"]), data=compressed(json.dumps(_pictures(sides), separators=(",", ":"))),
     )  # fmt: skip
 
@@ -43,7 +44,7 @@ def _script() -> str:
     return "(() => {\n'use strict';\n" + "\n".join(each.read_text("utf-8") for each in pieces) + "\n})();\n"
 
 
-def _comparison(pair: Json) -> str:
+def _comparison(place: int, pair: Json) -> str:
     notes = [f"{each['fact']}: {each['a']} against {each['b']}" for each in pair["confounders"]]
     notes += [f"not checked: {each['fact']} ({each['a']}; {each['b']}); {each['record_instead']}" for each in pair["unchecked"]]
     notes += pair["cautions"]
@@ -53,9 +54,11 @@ def _comparison(pair: Json) -> str:
     ]  # fmt: skip
     head = ("Question", pair["a"], pair["b"], f"{pair['b']} against {pair['a']}", "Answer")
     classes = [claim["verdict"].replace(" ", "-") for claim in pair["claims"]]
+    first = "" if place else ' id="answers"'
+    instead = "<h3>Record instead</h3>" if pair["record_instead"] else ""
     return (
-        f'<section class="pair"><h2>{text(pair["b"])} against {text(pair["a"])}</h2><p class="verdict">{text(words.headline(pair))}</p>'
-        f"{_list(notes)}{'<h3>Record instead</h3>' if pair['record_instead'] else ''}{_list(pair['record_instead'])}"
+        f'<section class="pair"{first}><h2>{text(pair["b"])} against {text(pair["a"])}</h2>'
+        f'<p class="verdict">{text(words.headline(pair))}</p>{_list(notes)}{instead}{_list(pair["record_instead"])}'
         f'<div class="scroll">{_table(head, rows, classes)}</div></section>'
     )
 
