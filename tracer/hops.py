@@ -5,37 +5,80 @@ from __future__ import annotations
 import numpy as np
 
 from probes.decode.numbers import SYN, TCP
+from probes.jit import inlined, kernel, wide
 from probes.schema import Array, Table
 from tracer.connections import Joined
 from tracer.schema import HOPS
+from tracer.tuples import distinct, mix, unsigned
 
 
-def _followed(joined: Joined, observations: Table, rows: Array) -> Array:
-    """Of the sightings `rows` (one direction), those of the packet to follow in each connection.
+@inlined
+def _furthest(opening: Array, points: Array, first_ns: Array, names: Array, count: int) -> int:
+    """Which of `count` packets to follow.
 
-    Handshake before other packets, then the one that most points saw, then the first: of a SYN sent three times, the one that got furthest.
+    Handshake before other packets, then the one that most points saw, then the first (of equal ones, that of the lowest identity): of a SYN
+    sent three times, the one that got furthest.
     """
-    sightings = joined.sightings
-    rows = rows[sightings["identity"][rows] != 0]
-    connection, identity = joined.connection[rows], sightings["identity"][rows]
-    order = np.lexsort((sightings["point"][rows], identity, connection))
-    rows, connection, identity = rows[order], connection[order], identity[order]
-    new = np.ones(len(rows), bool)
-    new[1:] = (np.diff(connection) != 0) | (identity[1:] != identity[:-1])
-    group = np.cumsum(new) - 1
-    start = np.flatnonzero(new)
-    fresh_point = new.copy()
-    fresh_point[1:] |= np.diff(sightings["point"][rows]) != 0
-    points = np.add.reduceat(fresh_point.astype("i8"), start) if len(start) else start
-    first_ns = np.minimum.reduceat(sightings["time_ns"][rows], start) if len(start) else start
-    observed = sightings["row"][rows[start]]
+    best = 0
+    for packet in range(1, count):
+        lead = wide(opening[packet]) - wide(opening[best])
+        lead = lead if lead != 0 else points[packet] - points[best]
+        lead = lead if lead != 0 else first_ns[best] - first_ns[packet]
+        if lead > 0 or (lead == 0 and names[packet] < names[best]):
+            best = packet
+    return best
+
+
+@kernel
+def _follow(bounds: Array, rows: Array, identity: Array, point: Array, time_ns: Array, handshake: Array, chosen: Array) -> None:
+    """Mark in `chosen` the rows of the packet to follow in each connection: connection c has `rows[bounds[c] : bounds[c + 1]]`."""
+    slots, size = np.full(64, -1), 64
+    names, points, first_ns, opening = np.empty(32, np.uint64), np.empty(32, np.int64), np.empty(32, np.int64), np.empty(32, np.uint8)
+    latest = np.empty(32, np.int64)  # the last row of each packet; `before` has the one before each
+    before = np.full(len(identity), -1)
+    for connection in range(len(bounds) - 1):
+        here = rows[bounds[connection] : bounds[connection + 1]]
+        while size < 2 * len(here):
+            size *= 2
+        if size > len(slots):
+            slots, latest, points = np.empty(size, np.int64), np.empty(size // 2, np.int64), np.empty(size // 2, np.int64)
+            names, first_ns, opening = np.empty(size // 2, np.uint64), np.empty(size // 2, np.int64), np.empty(size // 2, np.uint8)
+        mask, count = 63, 0
+        while mask + 1 < 2 * len(here):
+            mask = 2 * mask + 1
+        slots[: mask + 1] = -1
+        for row in here:
+            slot = wide(identity[row] >> unsigned(20)) & mask
+            while slots[slot] >= 0 and names[slots[slot]] != identity[row]:
+                slot = (slot + 1) & mask
+            packet = slots[slot]
+            if packet < 0:
+                packet = slots[slot] = count
+                names[packet], points[packet], first_ns[packet], opening[packet] = identity[row], 0, time_ns[row], handshake[row]
+                latest[packet] = -1
+                count += 1
+            other = latest[packet]
+            while other >= 0 and point[other] != point[row]:
+                other = before[other]
+            points[packet] += other < 0
+            first_ns[packet] = min(first_ns[packet], time_ns[row])
+            before[row] = latest[packet]
+            latest[packet] = row
+        row = latest[_furthest(opening, points, first_ns, names, count)] if count else -1
+        while row >= 0:
+            chosen[row] = True
+            row = before[row]
+
+
+def _followed(joined: Joined, observations: Table, *, forward: bool) -> Array:
+    """The sightings of the packet to follow in each connection, in one direction."""
+    sightings, chosen = joined.sightings, np.zeros(len(joined.forward), bool)
+    rows = np.flatnonzero((joined.forward == forward) & (sightings["identity"] != 0))
+    bounds = np.searchsorted(rows, joined.bounds)
+    observed = sightings["row"]
     handshake = (observations["proto"][observed] == TCP) & (observations["tcp_flags"][observed] & SYN > 0)
-    rank = np.lexsort((first_ns, -points, ~handshake, connection[start]))
-    leading = np.ones(len(rank), bool)
-    leading[1:] = np.diff(connection[start][rank]) != 0
-    chosen = np.zeros(len(start), bool)
-    chosen[rank[leading]] = True
-    return np.asarray(rows[chosen[group]])
+    _follow(bounds, rows, sightings["identity"], sightings["point"], sightings["time_ns"], handshake, chosen)
+    return np.flatnonzero(chosen)
 
 
 def _nearness(joined: Joined, rows: Array, others: Array) -> Array:
@@ -60,8 +103,7 @@ def _one_direction(joined: Joined, rows: Array, others: Array, position_of_node:
     order = np.lexsort((sightings["row"][rows], nearness, sightings["time_ns"][rows], position, joined.connection[rows]))
     rows = rows[order]
     # the same tuple twice at one point is a copy (a bridge floods, a capture repeats): keep the first
-    place = np.stack([joined.connection[rows], sightings["point"][rows].astype("i8"), sightings["tuple"][rows].astype("i8")])
-    _, first = np.unique(place, axis=1, return_index=True)
+    _, first, _ = distinct(mix(joined.connection[rows], sightings["point"][rows], sightings["tuple"][rows]))
     rows = rows[np.sort(first)]
     connection, node, time_ns = joined.connection[rows], sightings["node"][rows], sightings["time_ns"][rows]
     begins = np.ones(len(rows), bool)
@@ -79,7 +121,7 @@ def _one_direction(joined: Joined, rows: Array, others: Array, position_of_node:
 
 def hops(joined: Joined, observations: Table, position_of_node: Array) -> Table:
     """The HOPS of all connections; `position_of_node` has, per sighting, where its node stands on the connection's path."""
-    asked, answered = (_followed(joined, observations, np.flatnonzero(joined.forward == way)) for way in (True, False))
+    asked, answered = (_followed(joined, observations, forward=way) for way in (True, False))
     request = _one_direction(joined, asked, answered, position_of_node, reply=False)
     answer = _one_direction(joined, answered, asked, position_of_node, reply=True)
     both = HOPS.concat([request, answer])

@@ -169,30 +169,31 @@ def conntrack(joining: Joining) -> Pairs:
     translating = np.flatnonzero(entries["before"] != entries["after"])
     if not len(translating):
         return NO_PAIRS
-    roots, _ = joining.components.roots()
+    roots = joining.components.roots()[0].tolist()
+    starts, ends, isns = legs["start_ns"].tolist(), legs["end_ns"].tolist(), legs["isn"].tolist()
     by_place: dict[tuple[int, int], list[int]] = {}
-    for leg, (node, flow) in enumerate(zip(legs["node"].tolist(), legs["flow"].tolist(), strict=True)):
-        by_place.setdefault((node, flow), []).append(leg)
-    one: list[int] = []
-    other: list[int] = []
-    opposed: list[int] = []
-    for entry in translating.tolist():
-        node, before, after = (int(entries[name][entry]) for name in ("node", "before", "after"))
-        ahead = by_place.get((node, int(tuples["flow"][before])), [])
-        behind = by_place.get((node, int(tuples["flow"][after])), [])
-        ahead, behind = _within(legs, entries, entry, ahead), _within(legs, entries, entry, behind)
-        if len({int(roots[leg]) for leg in ahead}) != 1 or len({int(roots[leg]) for leg in behind}) != 1:
+    for leg, place in enumerate(zip(legs["node"].tolist(), legs["flow"].tolist(), strict=True)):
+        by_place.setdefault(place, []).append(leg)
+
+    def within(node: int, flow: int, first: int, last: int) -> list[int]:
+        return [leg for leg in by_place.get((node, flow), ()) if starts[leg] <= last and (first < 0 or ends[leg] >= first - NAT_NS)]
+
+    found: list[tuple[int, int, int]] = []
+    before, after = entries["before"][translating], entries["after"][translating]
+    columns = (
+        entries["node"][translating], tuples["flow"][before], tuples["flow"][after], entries["first_ns"][translating],
+        entries["last_ns"][translating], tuples["backward"][before] ^ tuples["backward"][after],
+    )  # fmt: skip
+    for node, flow, turned, first, last, opposed in zip(*(column.tolist() for column in columns), strict=True):
+        ahead = within(node, flow, first, last)
+        behind = within(node, turned, first, last) if ahead else []
+        if len({roots[leg] for leg in ahead}) != 1 or len({roots[leg] for leg in behind}) != 1:
             continue
-        if roots[ahead[0]] != roots[behind[0]] and _compatible(legs, ahead[0], behind[0]):
-            one.append(ahead[0])
-            other.append(behind[0])
-            opposed.append(int(tuples["backward"][before] ^ tuples["backward"][after]))
-    return np.array(one, "i8"), np.array(other, "i8"), np.array(opposed, "i8")
-
-
-def _within(legs: Table, entries: Table, entry: int, candidates: list[int]) -> list[int]:
-    first, last = int(entries["first_ns"][entry]), int(entries["last_ns"][entry])
-    return [leg for leg in candidates if legs["start_ns"][leg] <= last and (first < 0 or legs["end_ns"][leg] >= first - NAT_NS)]
+        left, right = ahead[0], behind[0]
+        if roots[left] != roots[right] and (isns[left] < 0 or isns[right] < 0 or isns[left] == isns[right]):
+            found.append((left, right, opposed))
+    lefts, rights, sides = np.array(found, "i8").reshape(-1, 3).T
+    return lefts, rights, sides
 
 
 def _compatible(legs: Table, one: int, other: int) -> bool:

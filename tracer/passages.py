@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probes.jit import inlined, kernel
+from probes.jit import inlined, kernel, wide
 from probes.schema import Array
 from tracer.places import Places
 
@@ -48,7 +48,7 @@ def _packets(  # noqa: PLR0913, PLR0917 - columns
             break
         if identity[row] == 0:
             continue
-        slot = int(identity[row] >> np.uint64(32)) % _SLOTS
+        slot = wide(identity[row] >> np.uint64(32)) % _SLOTS
         while stamp[slot] == turn and keys[slot] != identity[row]:
             slot = (slot + 1) % _SLOTS
         if stamp[slot] != turn:

@@ -132,7 +132,7 @@ def _oriented(joining: Joining, observations: Table) -> tuple[Joined, Array]:
     seen = joining.sightings
     roots, parity = joining.components.roots()
     root, side = roots[joining.leg], (seen["backward"] ^ parity[joining.leg]).astype("i8")
-    names, label = np.unique(root, return_inverse=True)
+    names, label = _labels(root, len(roots))
     client, handshake = client_side(seen, observations, joining.tuples, label, side, len(names))
     first_ns = np.full(len(names), np.iinfo("i8").max)
     np.minimum.at(first_ns, label, seen["time_ns"])
@@ -141,7 +141,7 @@ def _oriented(joining: Joining, observations: Table) -> tuple[Joined, Array]:
     number = np.empty(len(names), "i8")
     number[np.lexsort((lowest, first_ns))] = np.arange(len(names))
     connection = number[label]
-    order = np.lexsort((seen["row"], seen["time_ns"], seen["node"], connection))
+    order = np.lexsort((seen["row"], seen["time_ns"], connection << 24 | seen["node"]))
     bounds = np.searchsorted(connection[order], np.arange(len(names) + 1))
     told = np.empty(len(names), bool)
     told[number] = handshake
@@ -149,6 +149,13 @@ def _oriented(joining: Joining, observations: Table) -> tuple[Joined, Array]:
     towards = np.where(forward, seen["tuple"], reverse_codes(joining.tuples)[seen["tuple"]])
     joined = Joined(seen, connection[order], forward, towards, told, bounds)
     return joined, joining.leg[order]
+
+
+def _labels(root: Array, count: int) -> tuple[Array, Array]:
+    """What `np.unique` gives with `return_inverse`, for numbers below `count`."""
+    there = np.zeros(count, bool)
+    there[root] = True
+    return np.flatnonzero(there), (np.cumsum(there) - 1)[root]
 
 
 def _rejections(observations: Table, errors: Array, about: Array, count: int) -> Array:

@@ -35,8 +35,10 @@ def client_side(sightings: Table, observations: Table, tuples: Table, connection
     to_client = (sport < dport) & (sport < WELL_KNOWN)
     guess = np.zeros(count, "i8")
     np.add.at(guess, connection, (to_server.astype("i8") - to_client) * (2 * side.astype("i8") - 1))
-    order = np.lexsort((sightings["time_ns"], connection))
-    first = order[np.searchsorted(connection[order], np.arange(count))]
+    first_ns, first = np.full(count, np.iinfo("i8").max), np.full(count, len(connection))
+    np.minimum.at(first_ns, connection, sightings["time_ns"])
+    earliest = np.flatnonzero(sightings["time_ns"] == first_ns[connection])
+    np.minimum.at(first, connection[earliest], earliest)
     by_time = 2 * side[first].astype("i8") - 1
     decided = np.where(votes != 0, votes, np.where(guess != 0, guess, by_time))
     return (decided > 0).astype("i8"), handshake

@@ -10,9 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from probes.decode.numbers import ACK, ICMP, ICMPV6, PACKET, PORTS, RST, SCTP, SEQUENCE, SYN, TCP, TIMESTAMPS, UDP
+from probes.jit import kernel, wide
 from probes.schema import Array, Table
 from tracer.schema import SIGHTINGS
-from tracer.tuples import mix
+from tracer.tuples import stir, unsigned
 
 SCTP_INIT, SCTP_INIT_ACK = 1, 2
 
@@ -24,66 +25,66 @@ def joinable(observations: Table) -> Array:
     return np.flatnonzero((observations["view"] == PACKET) & transport & (observations["known"] & PORTS > 0))
 
 
-def _identities(part: Table) -> tuple[Array, Array]:
-    """`(identity, strong)` per row; identity 0 where the capture holds nothing that would tell.
+@kernel
+def _identify(  # noqa: PLR0913, PLR0917 - columns
+    rows: Array, proto: Array, known: Array, tcp_flags: Array, seq: Array, ack: Array, tsval: Array, tsecr: Array, payload_hash: Array,
+    payload_bytes: Array, ip_id: Array, window: Array, icmp_type: Array, fragment_offset: Array, src_hi: Array, identity: Array,
+    strong: Array, numbered: Array, isn: Array,
+) -> None:  # fmt: skip
+    """Fill in what identifies the packets at `rows` of observations: SIGHTINGS' identity, strong, numbered and isn.
 
-    An IPv6 packet has an identification in its fragments only, and whoever reassembles and cuts it again takes another (RFC 8200, 4.5).
+    Identity is 0 where the capture holds nothing that would tell. An IPv6 packet has an identification in its fragments only, and whoever
+    reassembles and cuts it again takes another (RFC 8200, 4.5). The client's initial sequence number is told by its SYN, and by the
+    SYN-ACK.
     """
-    proto, known = part["proto"], part["known"]
-    tcp, sctp = proto == TCP, proto == SCTP
-    ip_id = np.where(part["src_hi"] == 0, part["ip_id"], 0)
-    whole = (known & SEQUENCE > 0) & (part["fragment_offset"] == 0)
-    flags = part["tcp_flags"] & np.uint8(SYN | RST)
-    stream = tcp & ((known & TIMESTAMPS > 0) | ((part["seq"] != 0) & (part["ack"] != 0))) | (sctp & (part["seq"] != 0))
-    by_stream = mix(proto, part["seq"], part["ack"], part["tsval"], part["tsecr"], np.where(tcp, flags, part["tcp_flags"]))
-    by_stream = np.where(sctp, mix(by_stream, part["payload_hash"]), by_stream)
-    by_packet = mix(by_stream, part["payload_hash"], part["payload_bytes"], ip_id, part["window"], part["icmp_type"])
-    told = np.where(tcp | sctp, whole, (part["fragment_offset"] == 0) & ((part["payload_hash"] != 0) | (ip_id != 0)))
-    identity = np.where(told, np.where(stream, by_stream, by_packet) | np.uint64(1), np.uint64(0))
-    return identity, (stream & told).astype("u1")
+    for number in range(len(rows)):
+        row = rows[number]
+        tcp, sctp, flags = proto[row] == TCP, proto[row] == SCTP, tcp_flags[row]
+        mark = wide(ip_id[row]) if src_hi[row] == 0 else 0
+        sequenced = known[row] & SEQUENCE > 0
+        stream = sctp and seq[row] != 0
+        if tcp:
+            stream = known[row] & TIMESTAMPS > 0 or (seq[row] != 0 and ack[row] != 0)
+        told = fragment_offset[row] == 0 and (sequenced if tcp or sctp else payload_hash[row] != 0 or mark != 0)
+        state = stir(unsigned(0), unsigned(proto[row]))
+        for value in (seq[row], ack[row], tsval[row], tsecr[row]):
+            state = stir(state, unsigned(value))
+        state = stir(state, unsigned(flags & np.uint8(SYN | RST) if tcp else flags))
+        if sctp:
+            state = stir(stir(unsigned(0), state), payload_hash[row])
+        if not stream:
+            state = stir(stir(unsigned(0), state), payload_hash[row])
+            state = stir(stir(state, unsigned(payload_bytes[row])), unsigned(mark))
+            state = stir(stir(state, unsigned(window[row])), unsigned(icmp_type[row]))
+        identity[number] = state | unsigned(1) if told else unsigned(0)
+        strong[number], numbered[number] = stream and told, mark != 0
+        isn[number] = -1
+        if sequenced and tcp and flags & SYN:
+            isn[number] = (wide(ack[row]) - 1) & 0xFFFF_FFFF if flags & ACK else wide(seq[row])
+        elif sequenced and sctp and flags == SCTP_INIT:  # INIT has tag 0, its chunk the client's tag, which INIT ACK is sent to
+            isn[number] = wide(ack[row])
+        elif sequenced and sctp and flags == SCTP_INIT_ACK:
+            isn[number] = wide(seq[row])
 
 
-def _client_isn(part: Table) -> Array:
-    """The client's initial sequence number where a packet of the handshake tells it (int64), else -1."""
-    seq, ack, flags = part["seq"].astype("i8"), part["ack"].astype("i8"), part["tcp_flags"]
-    known = part["known"] & SEQUENCE > 0
-    syn = known & (part["proto"] == TCP) & (flags & SYN > 0)
-    isn = np.where(syn & (flags & ACK == 0), seq, -1)
-    isn = np.where(syn & (flags & ACK > 0), (ack - 1) & 0xFFFF_FFFF, isn)
-    init = known & (part["proto"] == SCTP) & (flags == SCTP_INIT)  # INIT has tag 0, its chunk the client's tag, which INIT ACK is sent to
-    isn = np.where(init, ack, isn)
-    return np.where(known & (part["proto"] == SCTP) & (flags == SCTP_INIT_ACK), seq, isn)
+IDENTIFYING = (
+    "proto", "known", "tcp_flags", "seq", "ack", "tsval", "tsecr", "payload_hash", "payload_bytes", "ip_id", "window", "icmp_type",
+    "fragment_offset", "src_hi",
+)  # fmt: skip
 
 
 def sightings(observations: Table, rows: Array, tuples: Table, codes: Array, node_of_point: Array, same_point: Array) -> Table:
     """The SIGHTINGS of `rows`, sorted by flow, observation point and time. `codes` has the tuple of each of `rows`."""
-    used = (
-        "proto",
-        "known",
-        "tcp_flags",
-        "seq",
-        "ack",
-        "tsval",
-        "tsecr",
-        "payload_hash",
-        "payload_bytes",
-        "ip_id",
-        "window",
-        "icmp_type",
-        "fragment_offset",
-        "direction",
-        "tunnel",
-        "src_hi",
-    )
-    part = {name: observations[name][rows] for name in used}
-    identity, strong = _identities(part)
-    point = same_point[observations["point"][rows]]
+    count = len(rows)
+    identity, strong, numbered, isn = np.empty(count, "u8"), np.empty(count, "u1"), np.empty(count, "u1"), np.empty(count, "i8")
+    _identify(rows, *(*(observations[name] for name in IDENTIFYING), identity, strong, numbered, isn))
+    point, direction = same_point[observations["point"][rows]], observations["direction"][rows]
+    time_ns, flow = observations["time_ns"][rows], tuples["flow"][codes]
+    order = np.lexsort((time_ns, flow.astype("i8") << 24 | point))  # then by row, which is their order
     table: Table = {
-        "row": rows, "time_ns": observations["time_ns"][rows], "tuple": codes, "flow": tuples["flow"][codes],
-        "backward": tuples["backward"][codes], "node": node_of_point[point], "point": point, "identity": identity, "strong": strong,
-        "numbered": ((part["ip_id"] != 0) & (part["src_hi"] == 0)).astype("u1"),
-        "entrance": point.astype("i8") << 16 | part["direction"].astype("i8") << 8 | part["tunnel"],
-        "direction": part["direction"], "isn": _client_isn(part),
+        "row": rows, "time_ns": time_ns, "tuple": codes, "flow": flow, "backward": tuples["backward"][codes], "node": node_of_point[point],
+        "point": point, "identity": identity, "strong": strong, "numbered": numbered,
+        "entrance": point.astype("i8") << 16 | direction.astype("i8") << 8 | observations["tunnel"][rows],
+        "direction": direction, "isn": isn,
     }  # fmt: skip
-    order = np.lexsort((table["row"], table["time_ns"], table["point"], table["flow"]))
     return SIGHTINGS.check({name: column[order] for name, column in table.items()})

@@ -2,28 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 
+from probes.jit import inlined, kernel, wide
 from probes.schema import Array, Table, take
 from tracer.schema import TUPLES
 
 FIELDS = ("src_hi", "src_lo", "dst_hi", "dst_lo", "sport", "dport", "proto")
+# An integer as an unsigned one of 64 bits, for kernels: the same cast as `probes.jit.wide`.
+unsigned = cast("Callable[[int], int]", np.uint64)
+
 _REVERSED = ("dst_hi", "dst_lo", "src_hi", "src_lo", "dport", "sport", "proto")
+
+
+@inlined
+def stir(state: int, value: int) -> int:
+    """Splitmix64's finaliser of `state` and `value`, all uint64."""
+    state = (state ^ value) + unsigned(0x9E3779B97F4A7C15)
+    state ^= state >> unsigned(30)
+    state *= unsigned(0xBF58476D1CE4E5B9)
+    state ^= state >> unsigned(27)
+    state *= unsigned(0x94D049BB133111EB)
+    return state ^ (state >> unsigned(31))
+
+
+@kernel
+def _stir_column(state: Array, column: Array) -> None:
+    for row in range(len(state)):
+        state[row] = stir(state[row], column[row])
 
 
 def mix(*columns: Array) -> Array:
     """A 64-bit hash of each row of `columns` (integers), by splitmix64's finaliser; shape (n,), uint64."""
     state = np.zeros(len(columns[0]), "u8")
     for column in columns:
-        state = (state ^ column.astype("u8")) + np.uint64(0x9E3779B97F4A7C15)
-        state ^= state >> np.uint64(30)
-        state *= np.uint64(0xBF58476D1CE4E5B9)
-        state ^= state >> np.uint64(27)
-        state *= np.uint64(0x94D049BB133111EB)
-        state ^= state >> np.uint64(31)
+        _stir_column(state, np.ascontiguousarray(column.astype("u8", copy=False)))
     return state
+
+
+@kernel
+def _number_values(values: Array, first: Array, number: Array) -> int:
+    """Number equal values (uint64) in the order of their first rows, which go into `first`; returns how many there are."""
+    slots, count = np.full(1 << 12, -1), 0
+    for row in range(len(values)):
+        if 2 * count >= len(slots):
+            slots = np.full(4 * len(slots), -1)
+            for known in range(count):
+                slot = wide(values[first[known]] >> unsigned(20)) & (len(slots) - 1)
+                while slots[slot] >= 0:
+                    slot = (slot + 1) & (len(slots) - 1)
+                slots[slot] = known
+        slot = wide(values[row] >> unsigned(20)) & (len(slots) - 1)
+        while slots[slot] >= 0 and values[first[slots[slot]]] != values[row]:
+            slot = (slot + 1) & (len(slots) - 1)
+        if slots[slot] < 0:
+            slots[slot], first[count] = count, row
+            count += 1
+        number[row] = slots[slot]
+    return count
+
+
+def distinct(hashes: Array) -> tuple[Array, Array, Array]:
+    """What `np.unique` gives with `return_index` and `return_inverse`, for hashes (uint64) of which many are equal, without sorting all."""
+    first, number = np.empty(len(hashes), "i8"), np.empty(len(hashes), "i8")
+    first = first[: _number_values(hashes, first, number)]
+    order = np.argsort(hashes[first])
+    rank = np.empty(len(order), "i8")
+    rank[order] = np.arange(len(order))
+    return hashes[first[order]], first[order], rank[number]
 
 
 def code_tuples(sources: Sequence[Table]) -> tuple[Table, list[Array]]:
@@ -33,9 +82,9 @@ def code_tuples(sources: Sequence[Table]) -> tuple[Table, list[Array]]:
     order of the rows.
     """
     columns = {name: np.concatenate([source[name] for source in sources]) for name in FIELDS}
-    seen, first, inverse = np.unique(mix(*(columns[name] for name in FIELDS)), return_index=True, return_inverse=True)
-    distinct = take(columns, first)
-    both = {name: np.concatenate([distinct[name], distinct[turned]]) for name, turned in zip(FIELDS, _REVERSED, strict=True)}
+    seen, first, inverse = distinct(mix(*(columns[name] for name in FIELDS)))
+    found = take(columns, first)
+    both = {name: np.concatenate([found[name], found[turned]]) for name, turned in zip(FIELDS, _REVERSED, strict=True)}
     hashes, first = np.unique(mix(*(both[name] for name in FIELDS)), return_index=True)
     both = take(both, first)
     canonical = np.minimum(hashes, mix(*(both[name] for name in _REVERSED)))
