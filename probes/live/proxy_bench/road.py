@@ -23,7 +23,7 @@ NEAR, FAR, SERVER = "169.254.1.1", "169.254.2.1", "169.254.2.2"  # of the node a
 CLIENT_LINK, SERVER_LINK = "to-client", "to-server"
 BACKLOG = 4096  # connections that wait at the server until somebody looks
 _SYSCTLS: dict[str, dict[str, int | str]] = {
-    "client": {"ipv4/ip_local_port_range": "10240 65000", "ipv4/tcp_syn_retries": 2},
+    "client": {"ipv4/ip_local_port_range": "10240 65001", "ipv4/tcp_syn_retries": 2},
     "node": {
         "ipv4/ip_forward": 1, "ipv4/conf/all/rp_filter": 0, "ipv4/conf/default/rp_filter": 0,
         "ipv4/conf/all/route_localnet": 1,  # as kube-proxy sets it
