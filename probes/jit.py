@@ -27,6 +27,8 @@ _Function = TypeVar("_Function", bound=Callable[..., object])
 # An unsigned byte as a signed 64-bit integer: a byte shifted left overflows in NumPy. Kernels annotate every integer as `int`: that is what
 # it behaves like without numba, and numba does not read annotations.
 wide = cast("Callable[[int], int]", np.int64)
+# An index that is never negative: numba then does not ask whether it counts from the end.
+place = cast("Callable[[int], int]", np.uintp)
 
 
 def _cache_folder() -> Path | None:
@@ -112,9 +114,9 @@ def little32(data: Array, at: int) -> int:
     return (little16(data, at + 2) << 16) | little16(data, at)
 
 
-def clear(rows: Array, at: int) -> None:
-    """Zero all bytes of `rows[at]` (structured). Nothing checks bounds."""
-    rows[at] = np.zeros((), rows.dtype)
+def clear(to: Array, count: int) -> None:
+    """`to[:count] = 0`. Nothing checks bounds."""
+    to[:count] = 0
 
 
 def copy(to: Array, into: int, source: Array, first: int, count: int) -> None:
@@ -124,7 +126,7 @@ def copy(to: Array, into: int, source: Array, first: int, count: int) -> None:
 
 if not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # the same functions, as instructions
 
-    def _place(context: Any, builder: Any, array: Any, value: Any, at: Any) -> Any:
+    def _address(context: Any, builder: Any, array: Any, value: Any, at: Any) -> Any:
         """The address of item `at` of an array."""
         return builder.gep(context.make_array(array)(context, builder, value).data, [at])
 
@@ -134,9 +136,9 @@ if not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # the same funct
         @intrinsic
         def load(_context: Any, data: Any, _at: Any) -> Any:
             def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-                place = _place(context, builder, signature.args[0], *arguments)
+                address = _address(context, builder, signature.args[0], *arguments)
                 number = context.get_value_type(getattr(types, f"uint{bits}"))
-                word = builder.load(builder.bitcast(place, number.as_pointer()), align=1)
+                word = builder.load(builder.bitcast(address, number.as_pointer()), align=1)
                 if bits > 8 and big == (sys.byteorder == "little"):
                     word = builder.bswap(word)
                 return word if bits == 64 else builder.zext(word, context.get_value_type(types.int64))
@@ -150,25 +152,25 @@ if not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # the same funct
     little16, little32 = _word(16, False), _word(32, False)
 
     @intrinsic
-    def clear(_context: Any, rows: Any, _at: Any) -> Any:
-        """The same as memset(3): numba has no other way to zero a structured item."""
+    def clear(_context: Any, to: Any, _count: Any) -> Any:
+        """The same as memset(3)."""
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            place = _place(context, builder, signature.args[0], *arguments)
-            size = context.get_abi_sizeof(context.get_data_type(rows.dtype))
-            cast("Any", cgutils).memset(builder, place, context.get_constant(types.intp, size), 0)
+            address = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+            size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(to.dtype)))
+            cast("Any", cgutils).memset(builder, address, builder.mul(arguments[1], size), 0)
             return context.get_dummy_value()
 
-        return types.void(rows, types.int64), generate
+        return types.void(to, types.int64), generate
 
     @intrinsic
     def copy(_context: Any, to: Any, _into: Any, source: Any, _first: Any, _count: Any) -> Any:
         """The same as memcpy(3): for some ten items, numba's loop over a slice takes three times as long."""
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            places = [_place(context, builder, signature.args[at], arguments[at], arguments[at + 1]) for at in (0, 2)]
+            addresses = [_address(context, builder, signature.args[at], arguments[at], arguments[at + 1]) for at in (0, 2)]
             size = context.get_abi_sizeof(context.get_data_type(to.dtype))
-            cast("Any", cgutils).raw_memcpy(builder, *places, arguments[4], size, align=size)
+            cast("Any", cgutils).raw_memcpy(builder, *addresses, arguments[4], size, align=size)
             return context.get_dummy_value()
 
         return types.void(to, types.int64, source, types.int64, types.int64), generate

@@ -74,8 +74,9 @@ def watched_decode(
         own.low, own.high = int(frames[index]["offset"]), int(frames[index]["offset"] + frames[index]["captured"])
         assert 0 <= own.low <= own.high <= len(data)
         here = slice(count, count + observe.VIEWS_PER_FRAME)
+        room = type(rows)(*(column[here] for column in rows))
         one = frames[index : index + 1]
-        found, nothing = decode_frames(own, one, interfaces, first_frame + index, first_row + count, rows[here], ifindexes[here])
+        found, nothing = decode_frames(own, one, interfaces, first_frame + index, first_row + count, room, ifindexes[here])
         count, without = count + found, without + nothing
     return count, without
 

@@ -1,4 +1,4 @@
-"""A table that grows at its end: rows come in as structured arrays, a chunk at a time, and leave as columns.
+"""A table that grows at its end, a chunk of rows at a time.
 
 Each column is a private mapping of its own, which grows by mremap(2): pages move, bytes are not copied, and what lies beyond the rows was
 never written and takes no memory. Pages of 2 MiB are asked for: taking in fresh pages of 4 KiB costs twice as much as decoding does.
@@ -7,44 +7,55 @@ never written and takes no memory. Pages of 2 MiB are asked for: taking in fresh
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from probes.jit import bare, copy
+from probes.jit import bare, clear, copy, inside, place
 from probes.schema import Array, Schema, Table
 
 FIRST_ROWS = 1 << 16
 MOST_GROWTH = 100  # a guess from a file's beginning may be far off
-SMALL_BYTES = 1 << 20  # a column that is no larger leaves as an ordinary array
+SMALL_BYTES = 1 << 16  # a column that is no larger leaves as an ordinary array: there may be many files
 SIZES = (8, 4, 2, 1)  # bytes of an item
-BLOCK_ROWS = 64  # they stay in the first-level cache while they are taken apart
+BLOCK_ITEMS = 256
+HUGE_PAGE_BYTES = 1 << 21
+LARGE_BYTES = 2 * HUGE_PAGE_BYTES  # below, what is not used of the last huge page is too much of it all
+Groups = tuple[tuple[Array, ...], ...]
 HUGE_PAGES, FORGET = getattr(mmap, "MADV_HUGEPAGE", None), getattr(mmap, "MADV_DONTNEED", None)  # where the system has them
 
 
-@bare
-def _scatter(rows: Array, columns: Sequence[Array], start: int, stride: int, first: int, begin: int, end: int) -> None:
-    """Write rows `begin` to `end` to `columns`, row 0 being item `first`.
+@inside
+def _has_content(column: Array, count: int) -> bool:
+    """Whether any of the first `count` items is not 0."""
+    for begin in range(0, count, BLOCK_ITEMS):
+        found = column[begin]
+        for index in range(begin, min(begin + BLOCK_ITEMS, count)):
+            found |= column[place(index)]
+        if found != 0:
+            return True
+    return False
 
-    `rows` are the bytes of all rows as words of the columns' size, `stride` to a row; those of `columns` begin at word `start` of each.
+
+@inside
+def _move(sources: Sequence[Array], targets: Sequence[Array], first: int, count: int) -> None:
+    for number in range(len(sources)):
+        column = sources[number]
+        if _has_content(column, count):
+            copy(targets[number], first, column, 0, count)
+            clear(column, count)
+
+
+@bare
+def _move_all(sources: Sequence[Sequence[Array]], targets: Sequence[Sequence[Array]], first: int, count: int) -> None:
+    """The first `count` items of each of `sources` to item `first` of the target at its place, which is 0 so far; the source is 0 then.
+
+    What is 0 need not be written: a column in which a capture has nothing takes no memory.
     """
-    for number in range(len(columns)):
-        column = columns[number]
-        if len(column):
-            for row in range(begin, end):
-                copy(column, first + row, rows, row * stride + start + number, 1)
-
-
-@bare
-def _scatter_all(rows: Sequence[Array], columns: Sequence[Sequence[Array]], starts: Sequence[int], row_bytes: int, first: int) -> None:
-    """`_scatter` for each size of item, in the order of SIZES."""
-    count = len(rows[3]) // row_bytes
-    for begin in range(0, count, BLOCK_ROWS):
-        end = min(begin + BLOCK_ROWS, count)
-        _scatter(rows[0], columns[0], starts[0], row_bytes // 8, first, begin, end)
-        _scatter(rows[1], columns[1], starts[1], row_bytes // 4, first, begin, end)
-        _scatter(rows[2], columns[2], starts[2], row_bytes // 2, first, begin, end)
-        _scatter(rows[3], columns[3], starts[3], row_bytes, first, begin, end)
+    _move(sources[0], targets[0], first, count)
+    _move(sources[1], targets[1], first, count)
+    _move(sources[2], targets[2], first, count)
+    _move(sources[3], targets[3], first, count)
 
 
 class _Mapped:
@@ -52,19 +63,28 @@ class _Mapped:
 
     def __init__(self, dtype: str, room: int) -> None:
         self.dtype = np.dtype(dtype)
-        self._mapping = mmap.mmap(-1, room * self.dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self.items: Array = self._over_all()
+        self._map(room * self.dtype.itemsize)
 
-    def _over_all(self) -> Array:
-        if HUGE_PAGES is not None and self.dtype.itemsize > 1:  # a column's last page is never full: small items have the least to gain
+    def _map(self, size: int) -> None:
+        self._mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._look()
+
+    def _look(self) -> None:
+        if HUGE_PAGES is not None and len(self._mapping) >= LARGE_BYTES:
             self._mapping.madvise(HUGE_PAGES)
-        return np.frombuffer(self._mapping, self.dtype)
+        self.items: Array = np.frombuffer(self._mapping, self.dtype, len(self._mapping) // self.dtype.itemsize)
 
     def grow(self, room: int) -> None:
         """Make room for so many items in all. Nobody else may hold `items` or a part of it."""
-        self.items = np.empty(0, self.dtype)
-        self._mapping.resize(room * self.dtype.itemsize)
-        self.items = self._over_all()
+        size = -(-room * self.dtype.itemsize // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES  # or the system does not align it
+        before = self.items
+        if len(self._mapping) < LARGE_BYTES <= size:  # its small pages would stay where they are, in the way of a large one
+            self._map(size)
+            self.items[: len(before)] = before
+            return
+        del self.items, before
+        self._mapping.resize(size)
+        self._look()
 
     def first(self, size: int) -> Array:
         """The first `size` items; what lies beyond them is given back to the system."""
@@ -76,25 +96,23 @@ class _Mapped:
         return self.items[:size]
 
 
+def by_size(columns: Iterable[Array]) -> Groups:
+    """The arrays of each size of item, in the order of SIZES, as unsigned numbers; an empty one where there are none."""
+    some = [[each.view(f"u{size}") for each in columns if each.itemsize == size] for size in SIZES]
+    return tuple(tuple(each or [np.empty(0, f"u{size}")]) for each, size in zip(some, SIZES, strict=True))
+
+
 class Columns:
-    """The rows so far of a table of `schema`, whose columns must come in the order of SIZES."""
+    """The rows so far of a table of `schema`."""
 
     def __init__(self, schema: Schema) -> None:
         self.size = 0
         self._room = FIRST_ROWS
         self._mapped = {column.name: _Mapped(column.dtype, self._room) for column in schema.columns}
-        self._row_bytes = schema.dtype.itemsize
-        sizes = [each.dtype.itemsize for each in self._mapped.values()]
-        if sizes != sorted(sizes, reverse=True):
-            raise ValueError(f"{schema.name}: columns of smaller items must follow those of larger ones")
-        # without gaps between them: a row's items are aligned by their order
-        self._starts = tuple(sum(each for each in sizes if each > size) // size for size in SIZES)
-        self._by_size = self._arranged()
+        self._by_size = self._grouped()
 
-    def _arranged(self) -> tuple[tuple[Array, ...], ...]:
-        """The columns of each size of item, as unsigned numbers; an empty one where there are none."""
-        some = [[each.items.view(f"u{size}") for each in self._mapped.values() if each.dtype.itemsize == size] for size in SIZES]
-        return tuple(tuple(each or [np.empty(0, f"u{size}")]) for each, size in zip(some, SIZES, strict=True))
+    def _grouped(self) -> Groups:
+        return by_size([each.items for each in self._mapped.values()])
 
     def has_room(self, count: int) -> bool:
         """Whether `reserve` leaves the columns where they are; else nobody may be writing to them."""
@@ -109,17 +127,18 @@ class Columns:
             self._by_size = ()
             for each in self._mapped.values():
                 each.grow(self._room)
-            self._by_size = self._arranged()
+            self._by_size = self._grouped()
         return first
 
-    def store(self, rows: Array, first: int) -> None:
-        """Write `rows`, a structured array of the schema's dtype, from row `first` on, which must have been reserved."""
-        words = tuple(rows.view(f"u{size}") for size in SIZES)
-        _scatter_all(words, self._by_size, self._starts, self._row_bytes, first)
+    def move(self, columns: Groups, count: int, first: int) -> None:
+        """Write the first `count` items of `columns` (the schema's, `by_size`) from row `first` on, once reserved, and make them 0."""
+        _move_all(columns, self._by_size, first, count)
 
     def append(self, rows: Array, share: float) -> None:
-        """Add `rows`; arguments as for `store` and `reserve`."""
-        self.store(rows, self.reserve(len(rows), share))
+        """Add `rows`, a structured array of the schema's columns; `share` as for `reserve`."""
+        first = self.reserve(len(rows), share)
+        for name, each in self._mapped.items():
+            each.items[first : self.size] = rows[name]
 
     def table(self) -> Table:
         """The rows as a table; it shares its memory with this object, which is done with."""

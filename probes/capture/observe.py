@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probes.capture.columns import Columns
+from probes.capture.columns import Columns, by_size
 from probes.capture.gather import Capture, Gatherer
 from probes.capture.lanes import Lanes
 from probes.capture.points import PointNumbers, renumber
 from probes.capture.records import FRAME, NO_TIME
 from probes.capture.stream import Buffer, ByteWindow
-from probes.decode import VIEWS_PER_FRAME, decode_frames, tie_fragments
+from probes.decode import VIEWS_PER_FRAME, decode_frames, empty_rows, tie_fragments
 from probes.jit import bare
 from probes.schema import OBSERVATIONS, Array, ObservationPoint, Table
 
@@ -46,12 +46,11 @@ def _survey(frames: Array, interfaces: Array, first_frame: int) -> tuple[int, in
 
 
 @bare
-def _move(rows: Array, first_row: int) -> None:
-    """Have `rows`, which count from 0, count from `first_row`."""
-    for index in range(len(rows)):
-        row = rows[index]
-        if row["outer"] >= 0:
-            row["outer"] += first_row
+def _count_from(outer: Array, first_row: int) -> None:
+    """Have rows that are counted from 0 counted from `first_row`."""
+    for index in range(len(outer)):
+        if outer[index] >= 0:
+            outer[index] += first_row
 
 
 class _Lane:
@@ -59,8 +58,9 @@ class _Lane:
 
     def __init__(self, frames: Array, buffer: Buffer) -> None:
         self.frames, self.buffer = frames, buffer
-        self.rows: Array = np.empty(len(frames) * VIEWS_PER_FRAME, OBSERVATIONS.dtype)
-        self.ifindexes: Array = np.empty(len(self.rows), "i8")
+        self.rows = empty_rows(len(frames) * VIEWS_PER_FRAME)
+        self.columns = by_size(self.rows)
+        self.ifindexes: Array = np.empty(len(self.rows.point), "i8")
         self.found = 0  # so many rows of the chunk,
         self.other = 0  # and frames that gave none
 
@@ -127,14 +127,13 @@ class Observer(Gatherer):
 
     def _place(self, lane: _Lane, chunk: _Chunk) -> int:
         """Which row is the chunk's first."""
-        self._points.number(lane.rows["point"][: lane.found], lane.ifindexes[: lane.found])
+        self._points.number(lane.rows.point[: lane.found], lane.ifindexes[: lane.found])
         self.statistics.other += lane.other
         return self._columns.reserve(lane.found, chunk.share)
 
     def _store(self, lane: _Lane, _chunk: _Chunk, first_row: int) -> None:
-        rows = lane.rows[: lane.found]
-        _move(rows, first_row)
-        self._columns.store(rows, first_row)
+        _count_from(lane.rows.outer[: lane.found], first_row)
+        self._columns.move(lane.columns, lane.found, first_row)
 
     def _report_clocks(self) -> None:
         for number in np.flatnonzero(self.clocks["jumps"] > 0).tolist():

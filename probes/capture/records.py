@@ -9,7 +9,7 @@ import numpy as np
 from probes.jit import big16, big32, inside, little16, little32
 from probes.schema import Array
 
-FRAMES_PER_CHUNK = 1 << 13  # their rows stay in a core's cache between the passes over them
+FRAMES_PER_CHUNK = 1 << 15  # with what belongs to them, some megabytes: threads meet between chunks, and waking one takes its time
 MAX_FRAME_BYTES = 1 << 24  # no frame is longer; a length beyond it is a lie
 NO_TIME = 0  # `time_ns` of a frame whose record has none
 

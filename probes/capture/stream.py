@@ -1,6 +1,6 @@
 """A capture's bytes as a sliding window, decompressed on the way (gzip RFC 1952, Zstandard RFC 8878), whatever the file is called.
 
-The bytes are read straight into buffers that are used again and again, of a size that stays in a core's cache.
+The bytes are read straight into buffers that are used again and again, a chunk at a time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import zstandard
 
 from probes.schema import Array, Problem
 
-READ_BYTES = 1 << 19
+READ_BYTES = 1 << 21
 # Compressed bytes are unpacked so many at a time: a file made to unpack to thousands of times its size never fills the memory, and what
 # these unpack to is all that is lost before the place where a stream is damaged.
 PIECE_BYTES = 1 << 12

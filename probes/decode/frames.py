@@ -7,9 +7,10 @@ import numpy as np
 from probes.decode.link import link_layer
 from probes.decode.network import network
 from probes.decode.numbers import EMBEDDED, IPV4, IPV6, OUTER, PLAIN, PORTS, UDP, UNKNOWN
+from probes.decode.rows import Rows
 from probes.decode.transport import is_icmp_error, transport
 from probes.decode.tunnels import tunnelled
-from probes.jit import bare, big16, byte, clear
+from probes.jit import bare, big16, byte, place
 from probes.schema import Array
 
 VIEWS_PER_FRAME = 4  # deepest nesting kept: two tunnels, an ICMP error and the header embedded in it
@@ -17,9 +18,9 @@ VIEWS_PER_FRAME = 4  # deepest nesting kept: two tunnels, an ICMP error and the 
 
 @bare
 def decode_frames(
-    data: Array, frames: Array, interfaces: Array, first_frame: int, first_row: int, rows: Array, ifindexes: Array
+    data: Array, frames: Array, interfaces: Array, first_frame: int, first_row: int, rows: Rows, ifindexes: Array
 ) -> tuple[int, int]:  # fmt: skip
-    """Decode the `frames` of `data` (uint8) into `rows` (OBSERVATIONS.dtype); `(rows filled, frames that gave none)`.
+    """Decode the `frames` of `data` (uint8) into `rows`, which must be zero; `(rows filled, frames that gave none)`.
 
     `frames` has the fields offset, captured, wire (bytes), time_ns, interface (index into `interfaces`) and direction; `interfaces` has
     link_type. `rows` and `ifindexes` need room for VIEWS_PER_FRAME rows a frame. `point` is left as the interface's index; `frame` counts
@@ -38,39 +39,38 @@ def decode_frames(
         for _ in range(VIEWS_PER_FRAME):
             if ethertype not in (IPV4, IPV6):
                 break
-            clear(rows, count)
-            row = rows[count]
-            row["captured_bytes"], row["wire_bytes"] = frame["captured"], frame["wire"]
-            proto, payload, length = network(row, data, at, end, wire_end, ethertype)
+            row = place(count)
+            proto, payload, length = network(rows, row, data, at, end, wire_end, ethertype)
             if proto < 0:
                 break
-            row["time_ns"], row["frame"], row["outer"] = frame["time_ns"], first_frame + index, outer
-            row["point"], row["direction"], row["proto"] = frame["interface"], direction, proto
-            row["tunnel"], row["vni"], row["view"] = tunnel, identifier, view
+            rows.captured_bytes[row], rows.wire_bytes[row] = frame["captured"], frame["wire"]
+            rows.time_ns[row], rows.frame[row], rows.outer[row] = frame["time_ns"], first_frame + index, outer
+            rows.point[row], rows.direction[row], rows.proto[row] = frame["interface"], direction, proto
+            rows.tunnel[row], rows.vni[row], rows.kind_of_view[row] = tunnel, identifier, view
             ifindexes[count] = ifindex
             outer, count = first_row + count, count + 1
-            if row["fragment_offset"] != 0:
-                row["payload_bytes"] = max(length, 0)
+            if rows.fragment_offset[row] != 0:
+                rows.payload_bytes[row] = max(length, 0)
                 break
             if view == EMBEDDED:
-                transport(row, data, payload, end, length, proto)
-                row["payload_at"] = 0
+                transport(rows, row, data, payload, end, length, proto)
+                rows.payload_at[row] = 0
                 break
             wire_end = payload + max(length, 0)
             end = min(end, wire_end)
             tunnel, ethertype, at, identifier = tunnelled(data, proto, payload, end, length)
             if tunnel != PLAIN:
-                row["view"] = OUTER
-                row["payload_bytes"] = max(length, 0)
+                rows.kind_of_view[row] = OUTER
+                rows.payload_bytes[row] = max(length, 0)
                 if proto == UDP:
-                    row["payload_bytes"] = max(length - 8, 0)
-                    row["sport"], row["dport"] = big16(data, payload), big16(data, payload + 2)
-                    row["known"] |= PORTS
+                    rows.payload_bytes[row] = max(length - 8, 0)
+                    rows.sport[row], rows.dport[row] = big16(data, payload), big16(data, payload + 2)
+                    rows.known[row] |= PORTS
                 continue
-            transport(row, data, payload, end, length, proto)
-            if row["payload_at"] > 0:
-                row["payload_at"] -= np.uint32(frame["offset"])
-            if not is_icmp_error(proto, row["icmp_type"]) or payload + 9 > end:
+            transport(rows, row, data, payload, end, length, proto)
+            if rows.payload_at[row] > 0:
+                rows.payload_at[row] -= np.uint32(frame["offset"])
+            if not is_icmp_error(proto, rows.icmp_type[row]) or payload + 9 > end:
                 break
             at, view = payload + 8, EMBEDDED
             ethertype = IPV4 if byte(data, at) >> 4 == 4 else IPV6

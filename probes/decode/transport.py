@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from probes.decode.numbers import ICMP, ICMPV6, MORE_FRAGMENTS, PAYLOAD_PREFIX, PORTS, SCTP, SEQUENCE, TCP, TIMESTAMPS, UDP
+from probes.decode.rows import Rows
 from probes.jit import big16, big32, big64, byte, inside
 from probes.schema import Array
 
@@ -29,10 +30,10 @@ def payload_hash(data: Array, at: int, end: int, length: int) -> np.uint64:
 
 
 @inside
-def _tcp_options(row: Array, data: Array, at: int, end: int) -> None:
+def _tcp_options(rows: Rows, row: int, data: Array, at: int, end: int) -> None:
     if at + 12 <= end and big32(data, at) == TIMESTAMPS_ALONE:
-        row["tsval"], row["tsecr"] = big32(data, at + 4), big32(data, at + 8)
-        row["known"] |= TIMESTAMPS
+        rows.tsval[row], rows.tsecr[row] = big32(data, at + 4), big32(data, at + 8)
+        rows.known[row] |= TIMESTAMPS
         at += 12
     while at < end:
         kind = byte(data, at)
@@ -47,46 +48,46 @@ def _tcp_options(row: Array, data: Array, at: int, end: int) -> None:
         if length < 2 or at + length > end:
             return
         if kind == 8 and length == 10:
-            row["tsval"] = big32(data, at + 2)
-            row["tsecr"] = big32(data, at + 6)
-            row["known"] |= TIMESTAMPS
+            rows.tsval[row] = big32(data, at + 2)
+            rows.tsecr[row] = big32(data, at + 6)
+            rows.known[row] |= TIMESTAMPS
         elif kind == 2 and length == 4:
-            row["mss"] = big16(data, at + 2)
+            rows.mss[row] = big16(data, at + 2)
         at += length
 
 
 @inside
-def _tcp(row: Array, data: Array, at: int, end: int, length: int) -> None:
+def _tcp(rows: Rows, row: int, data: Array, at: int, end: int, length: int) -> None:
     if at + 14 > end:
         return
-    row["seq"] = big32(data, at + 4)
-    row["ack"] = big32(data, at + 8)
-    row["tcp_flags"] = byte(data, at + 13)
-    row["known"] |= SEQUENCE
+    rows.seq[row] = big32(data, at + 4)
+    rows.ack[row] = big32(data, at + 8)
+    rows.tcp_flags[row] = byte(data, at + 13)
+    rows.known[row] |= SEQUENCE
     header = (byte(data, at + 12) >> 4) * 4
     if at + 16 <= end:
-        row["window"] = big16(data, at + 14)
+        rows.window[row] = big16(data, at + 14)
     if header < 20 or header > length:
         return
-    row["payload_bytes"] = length - header
-    row["payload_at"] = at + header
-    _tcp_options(row, data, at + 20, min(at + header, end))
-    row["payload_hash"] = payload_hash(data, at + header, end, length - header)
+    rows.payload_bytes[row] = length - header
+    rows.payload_at[row] = at + header
+    _tcp_options(rows, row, data, at + 20, min(at + header, end))
+    rows.payload_hash[row] = payload_hash(data, at + header, end, length - header)
 
 
 @inside
-def _sctp(row: Array, data: Array, at: int, end: int, length: int) -> None:
+def _sctp(rows: Rows, row: int, data: Array, at: int, end: int, length: int) -> None:
     """Verification tag and first chunk: its type, and the TSN (DATA) or initiate tag (INIT, INIT ACK) behind the chunk's header."""
     if at + 12 > end:
         return
-    row["seq"] = big32(data, at + 4)
-    row["known"] |= SEQUENCE
-    row["payload_bytes"] = max(length - 12, 0)
-    row["payload_hash"] = payload_hash(data, at + 12, end, length - 12)
+    rows.seq[row] = big32(data, at + 4)
+    rows.known[row] |= SEQUENCE
+    rows.payload_bytes[row] = max(length - 12, 0)
+    rows.payload_hash[row] = payload_hash(data, at + 12, end, length - 12)
     if at + 13 <= end:
-        row["tcp_flags"] = byte(data, at + 12)
+        rows.tcp_flags[row] = byte(data, at + 12)
     if at + 20 <= end:
-        row["ack"] = big32(data, at + 16)
+        rows.ack[row] = big32(data, at + 16)
 
 
 @inside
@@ -98,46 +99,46 @@ def is_icmp_error(proto: int, kind: int) -> bool:
 
 
 @inside
-def _icmp(row: Array, data: Array, at: int, end: int, length: int, proto: int) -> None:
+def _icmp(rows: Rows, row: int, data: Array, at: int, end: int, length: int, proto: int) -> None:
     if at + 4 > end:
         return
     kind = byte(data, at)
-    row["icmp_type"] = kind
-    row["icmp_code"] = byte(data, at + 1)
-    row["payload_bytes"] = max(length - 8, 0)
+    rows.icmp_type[row] = kind
+    rows.icmp_code[row] = byte(data, at + 1)
+    rows.payload_bytes[row] = max(length - 8, 0)
     echo = kind in (0, 8) if proto == ICMP else kind in (128, 129)
     if echo and at + 8 <= end:
-        row["sport"] = big16(data, at + 4)
-        row["dport"] = row["sport"]
-        row["seq"] = big16(data, at + 6)
-        row["known"] |= PORTS | SEQUENCE
-        row["payload_hash"] = payload_hash(data, at + 8, end, length - 8)
+        rows.sport[row] = big16(data, at + 4)
+        rows.dport[row] = rows.sport[row]
+        rows.seq[row] = big16(data, at + 6)
+        rows.known[row] |= PORTS | SEQUENCE
+        rows.payload_hash[row] = payload_hash(data, at + 8, end, length - 8)
 
 
 @inside
-def transport(row: Array, data: Array, at: int, end: int, length: int, proto: int) -> None:
-    """Fill the transport columns of `row` from the header at `at`.
+def transport(rows: Rows, row: int, data: Array, at: int, end: int, length: int, proto: int) -> None:
+    """Fill the transport columns of a row from the header at `at`.
 
     `length` is what the IP header says follows, `end` is where the capture ends. `payload_at` counts in `data`, as `at` does.
     """
     if proto in (ICMP, ICMPV6):
-        _icmp(row, data, at, end, length, proto)
+        _icmp(rows, row, data, at, end, length, proto)
         return
     if proto not in (TCP, UDP, SCTP):
-        row["payload_bytes"] = max(length, 0)
+        rows.payload_bytes[row] = max(length, 0)
         return
     if at + 4 > end:
         return
-    row["sport"] = big16(data, at)
-    row["dport"] = big16(data, at + 2)
-    row["known"] |= PORTS
+    rows.sport[row] = big16(data, at)
+    rows.dport[row] = big16(data, at + 2)
+    rows.known[row] |= PORTS
     if proto == TCP:
-        _tcp(row, data, at, end, length)
+        _tcp(rows, row, data, at, end, length)
     elif proto == UDP:
         # of a first fragment, what its datagram has in all: fragments are cut anew on the way, at bridges and by NAT
-        fragmented = row["known"] & MORE_FRAGMENTS != 0 and at + 6 <= end
-        row["payload_bytes"] = max((big16(data, at + 4) if fragmented else length) - 8, 0)
-        row["payload_at"] = at + 8
-        row["payload_hash"] = payload_hash(data, at + 8, end, length - 8)
+        fragmented = rows.known[row] & MORE_FRAGMENTS != 0 and at + 6 <= end
+        rows.payload_bytes[row] = max((big16(data, at + 4) if fragmented else length) - 8, 0)
+        rows.payload_at[row] = at + 8
+        rows.payload_hash[row] = payload_hash(data, at + 8, end, length - 8)
     else:
-        _sctp(row, data, at, end, length)
+        _sctp(rows, row, data, at, end, length)
