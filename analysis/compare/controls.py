@@ -54,7 +54,9 @@ def cautions(claims: Sequence[Claim], varied: tuple[str, ...]) -> list[str]:
         told.append(f"{' and '.join(varied)} were changed together: which of them makes a difference is not told")
     control = _typical(claims, CONTROL)
     if varied == ("mode",) and (control is None or control.verdict == SMALL):
-        told.append("too few requests to pods without a Service: nothing shows for sure whether the machines were equally fast")
+        told.append(
+            "too few requests to pods without a Service were compared: nothing shows for sure whether the machines were equally fast"
+        )
     for key in (CONTROL, SECOND) if varied == ("mode",) else ():
         each = _typical(claims, key)
         if each is not None and each.ratio is not None and each.verdict in (DIFFERS, PERHAPS, REFUSED):
