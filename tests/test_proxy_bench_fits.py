@@ -90,6 +90,22 @@ def test_a_disturbed_round_moves_no_median() -> None:
         assert cell.first_ns[2] > 0
 
 
+def test_rounds_that_were_disturbed_count_only_where_too_few_were_quiet() -> None:
+    samples = [replace(each, disturbance=1.5) if each.round in (0, 1) else each for each in made(5.4)]
+    for sample in samples:
+        if sample.round < 2:
+            sample.first_ns[:] = 2 * sample.first_ns
+    for cell, expected in zip(cells(samples), cells(made(5.4)), strict=True):
+        assert abs(cell.first_ns[0] / expected.first_ns[0] - 1) < 0.05
+        assert cell.spread < 0.2
+        assert cell.disturbed_rounds == 2
+        assert len(cell.rounds_p50_ns) == 3
+        assert (cell.sent, cell.paired) == (expected.sent, expected.paired)
+    everywhere = cells([replace(each, disturbance=1.5) for each in made(5.4)])
+    assert [each.first_ns for each in everywhere] == [each.first_ns for each in cells(made(5.4))]
+    assert {each.disturbed_rounds for each in everywhere} == {5}
+
+
 def test_what_was_not_paired_is_counted_and_what_is_missing_is_null() -> None:
     empty = np.empty(0, "i8")
     lost = Sample("iptables-nft", 7, "last", 0, 23, empty, empty, empty, 700.0, 550.0, 1.0, 1)

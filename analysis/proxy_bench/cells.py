@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 
@@ -13,14 +12,15 @@ from probes.live.proxy_bench.rounds import QUIET
 from probes.schema import Array
 
 SHARES = (0.5, 0.95, 0.99)
+FEWEST_QUIET = 3  # rounds
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
     """Times in ns. Except in cells of BASELINE, the median of the same packets without rules, measured beside each burst, is taken off.
 
-    p50 is the median of the rounds' medians, so that a round that something disturbed moves nothing; p95 and p99 are of all connections,
-    whatever happened to them. `spread` is the largest of the rounds' medians less the smallest, as a share of p50. NaN: no packets.
+    p50 is the median of the rounds' medians; p95 and p99 are of their connections together. `spread` is the largest of the rounds' medians
+    less the smallest, as a share of p50. Rounds that something disturbed count only where fewer than FEWEST_QUIET were quiet. NaN: none.
     """
 
     mode: str
@@ -28,7 +28,7 @@ class Cell:
     target: str
     first_ns: tuple[float, float, float]  # p50, p95, p99
     established_ns: tuple[float, float, float]
-    rounds_p50_ns: tuple[float, ...]  # of first packets
+    rounds_p50_ns: tuple[float, ...]  # of first packets, in the order of the rounds
     spread: float
     sent: int  # connections
     paired: int  # of their first packets: seen on both sides, and translated to an endpoint of their Service
@@ -39,10 +39,15 @@ class Cell:
 
 def cells(samples: Iterable[Sample]) -> list[Cell]:
     """A cell for each mode, number of Services and target, in the order of their first sample."""
+    return [_cell(rounds) for rounds in _grouped(samples)]
+
+
+def _grouped(samples: Iterable[Sample]) -> list[list[Sample]]:
+    """The rounds of each cell, in order."""
     found: dict[tuple[str, int, str], list[Sample]] = {}
     for sample in samples:
         found.setdefault((sample.mode, sample.services, sample.target), []).append(sample)
-    return [_cell(rounds) for rounds in found.values()]
+    return [sorted(rounds, key=lambda each: each.round) for rounds in found.values()]
 
 
 def first_ns(sample: Sample) -> Array:
@@ -50,8 +55,14 @@ def first_ns(sample: Sample) -> Array:
     return sample.first_ns - (0.0 if sample.mode == BASELINE else sample.base_first_ns)
 
 
-def _cell(rounds: Sequence[Sample]) -> Cell:
-    one = rounds[0]
+def quiet(rounds: Sequence[Sample]) -> Sequence[Sample]:
+    """Those rounds of a cell that nothing disturbed; all of them where these are too few."""
+    undisturbed = [each for each in rounds if each.disturbance <= QUIET]
+    return undisturbed if len(undisturbed) >= FEWEST_QUIET else rounds
+
+
+def _cell(every: Sequence[Sample]) -> Cell:
+    rounds, one = quiet(every), every[0]
     first = [first_ns(each) for each in rounds]
     established = [each.established_ns - (0.0 if each.mode == BASELINE else each.base_established_ns) for each in rounds]
     medians = [float(np.median(each)) for each in first if len(each)]
@@ -59,8 +70,8 @@ def _cell(rounds: Sequence[Sample]) -> Cell:
     return Cell(
         one.mode, one.services, one.target, _percentiles(first), _percentiles(established), tuple(medians),
         (max(medians) - min(medians)) / p50 if medians and p50 > 0 else np.nan,
-        sum(each.sent for each in rounds), sum(len(each.first_ns) for each in rounds),
-        sum(each.disturbance > QUIET for each in rounds),
+        sum(each.sent for each in every), sum(len(each.first_ns) for each in every),
+        sum(each.disturbance > QUIET for each in every),
         float(np.median([each.base_first_ns for each in rounds])), float(np.median([each.base_established_ns for each in rounds])),
     )  # fmt: skip
 
@@ -75,6 +86,9 @@ def _percentiles(rounds: Sequence[Array]) -> tuple[float, float, float]:
 
 
 def by_mode(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
-    """The samples of each mode, the baseline left out."""
-    ordered = sorted((sample for sample in samples if sample.mode != BASELINE), key=lambda each: each.mode)
-    return {mode: list(some) for mode, some in groupby(ordered, key=lambda each: each.mode)}
+    """The samples that count of each mode, the baseline left out."""
+    found: dict[str, list[Sample]] = {}
+    for rounds in _grouped(samples):
+        if rounds[0].mode != BASELINE:
+            found.setdefault(rounds[0].mode, []).extend(quiet(rounds))
+    return dict(sorted(found.items()))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
+from analysis.proxy_bench.cells import FEWEST_QUIET
 from analysis.terminal import duration
 
 Json = dict[str, Any]
@@ -111,8 +112,8 @@ def _trouble(told: Json) -> Iterator[str]:
     bursts = told["bursts"]
     if bursts["disturbed"]:
         yield (
-            f"{bursts['disturbed']} of {bursts['counted']} bursts were disturbed by other work at every attempt: for narrower figures run "
-            "it again when the machine is quiet"
+            f"{bursts['disturbed']} of {bursts['counted']} bursts were disturbed by other work at every attempt (they count where fewer than "
+            f"{FEWEST_QUIET} of a cell were quiet): for narrower figures run it again when the machine is quiet"
         )
     for mode, why in told["unavailable"].items():
         yield f"no {mode}: {why}"

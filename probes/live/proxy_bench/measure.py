@@ -11,10 +11,10 @@ import numpy as np
 from probes.live.kube_proxy.model import ServicePort
 from probes.live.proxy_bench.fronts import Fronts
 from probes.live.proxy_bench.place import CLIENT, ENDPOINTS, NODE, Place, front_of, generated
-from probes.live.proxy_bench.plan import BASELINE, Found, Given, Plan, Say
+from probes.live.proxy_bench.plan import BASELINE, TARGETS, Found, Given, Plan, Say
 from probes.live.proxy_bench.programming import Programmed, timed
 from probes.live.proxy_bench.road import road
-from probes.live.proxy_bench.rounds import Gauge, a_round, cost
+from probes.live.proxy_bench.rounds import Gauge, bursts, cost
 from probes.live.proxy_bench.rulesets import MODES, Steps, Texts, run, why_not
 
 
@@ -41,7 +41,7 @@ def measure(plan: Plan, say: Say, given: Given | None = None) -> Iterator[Found]
     if given is not None:
         plan = replace(plan, services=(max(len(each) for each in given.fronts.values()),))
     chance = np.random.default_rng(plan.seed)
-    steps, done = len(plan.services) * (len(plan.modes) + plan.rounds), 0
+    steps, done = len(plan.services) * (len(plan.modes) + plan.rounds * (len(TARGETS) * len(plan.modes) + 1)), 0
     with ExitStack() as stack:
         places: dict[str, Place] = {}
         for size in plan.services:
@@ -62,10 +62,10 @@ def measure(plan: Plan, say: Say, given: Given | None = None) -> Iterator[Found]
                 done += 1
             if given is None:
                 places[BASELINE].fronts = Fronts(fronts)
-            for number in range(plan.rounds):
-                say(f"{size:,} Services: round {number + 1} of {plan.rounds}", done, steps)
-                yield from a_round(plan, size, number, places, gauge, chance)
+            for sample in bursts(plan, size, places, gauge, chance):
+                say(f"{size:,} Services: {sample.mode}, round {sample.round + 1} of {plan.rounds}", done, steps)
                 done += 1
+                yield sample
             for mode in plan.modes:
                 run(places[mode].road, MODES[mode].unload)
         say("the instrument's own cost", steps, steps)

@@ -2,7 +2,7 @@
 
 Other work on the machine, a sibling thread of the same core included, slows everything by half and more for a second or so. A burst counts
 when packets that meet no rules took their usual time meanwhile: those of a node without any, right before and right after, and established
-ones in the burst itself. Else it waits for the end of the round and is tried again. First packets, which are what is asked about, decide
+ones in the burst itself. Else it is tried again after all others. First packets, which are what is asked about, decide
 nothing.
 """
 
@@ -49,20 +49,22 @@ class Gauge:
         return established_ns / best_ns
 
 
-def a_round(plan: Plan, size: int, number: int, places: Mapping[str, Place], gauge: Gauge, chance: np.random.Generator) -> Iterator[Sample]:
-    """Every mode and target, and the baseline, once, in an order by chance; of those that are tried again, the least disturbed attempt."""
-    count = plan.of_round(number)
+def bursts(plan: Plan, size: int, places: Mapping[str, Place], gauge: Gauge, chance: np.random.Generator) -> Iterator[Sample]:
+    """Every mode and target, and the baseline, once in each round, in an order by chance; then again what was disturbed.
+
+    Of what is disturbed at every attempt, the least disturbed one.
+    """
     cells = [(name, target) for name in plan.modes for target in TARGETS] + [(BASELINE, TARGETS[0])]
-    waiting = deque(cells[at] for at in chance.permutation(len(cells)).tolist())
-    tried: dict[tuple[str, str], list[Sample]] = {}
+    waiting = deque((number, *cells[at]) for number in range(plan.rounds) for at in chance.permutation(len(cells)).tolist())
+    tried: dict[tuple[int, str, str], list[Sample]] = {}
     while waiting:
-        name, target = cell = waiting.popleft()
-        last = len(places[name].fronts) - 1
+        number, name, target = burst = waiting.popleft()
+        count, last = plan.of_round(number), len(places[name].fronts) - 1
         wanted = spread(last + 1, count, chance) if target == "random" else np.full(count, last)
-        attempts = tried.setdefault(cell, [])
+        attempts = tried.setdefault(burst, [])
         attempts.append(_burst(name, size, target, number, places[name], wanted, gauge))
         if attempts[-1].disturbance > QUIET and len(attempts) < plan.attempts:
-            waiting.append(cell)
+            waiting.append(burst)
         else:
             yield replace(min(attempts, key=lambda each: each.disturbance), attempts=len(attempts))
 
