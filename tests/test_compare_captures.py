@@ -89,13 +89,6 @@ def test_a_bundle_does_not_differ_from_itself() -> None:
     assert told["confounders"] == told["unchecked"] == []
 
 
-def test_a_lossy_link_shows_as_segments_sent_again() -> None:
-    told = pair(*recorded("nftables/seed-demo", "nftables/loss"))
-    found = next(each for each in told["claims"] if each["metric"] == "retransmissions")
-    assert found["values_share"][1] > found["values_share"][0]
-    assert found["difference_share"]["estimate"] > 0
-
-
 @pytest.mark.parametrize(("name", "how"), [("iptables/seed-demo", "random"), ("nftables/seed-demo", "random"), ("ipvs/seed-demo", "rr")])
 def test_services_are_balanced_as_their_mode_says(name: str, how: str) -> None:
     (folder,) = recorded(name)
