@@ -86,7 +86,7 @@ format: $(VENV)/.developed ## rewrite the code in the project's style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.developed ## packets/s beside tshark and dpkt; BENCH=drain, overhead, ledger: what recording costs (docs/overhead.md)
+bench: $(VENV)/.developed ## packets/s beside others (docs/performance.md); BENCH=drain, overhead, ledger: what recording costs (docs/overhead.md)
 	@$(WITH_TSHARK)
 	$(BIN)/python -m bench $(BENCH)
 

@@ -24,7 +24,7 @@ def versions() -> dict[str, str]:
     """What was measured with."""
     found = {"python": platform.python_version(), "machine": platform.machine(), "kernel": platform.release()}
     found |= {"processors": str(os.cpu_count()), "load": Path("/proc/loadavg").read_text().split(" ", 1)[0]}
-    for package in ("hopline", "numpy", "numba", "dpkt"):
+    for package in ("hopline", "numpy", "numba", "dpkt", "pyshark"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

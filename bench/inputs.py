@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 HEADER, RECORD = 24, 16
+LONGEST = 1 << 24  # no frame is longer
 IPV4, IPV6, TCP, UDP, VXLAN_PORT = 0x0800, 0x86DD, 6, 17, 8472
 LINKS = {1: (14, 12), 113: (16, 14), 276: (20, 0)}  # link type: length of its header, where its EtherType is
 Bytes = npt.NDArray[np.uint8]
@@ -48,24 +49,61 @@ def _big_endian(data: Bytes, at: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32
     return np.ascontiguousarray(data[at[:, None] + np.arange(4)]).view(">u4").ravel().astype("u4")
 
 
-def repeated(content: bytes, copies: int) -> bytes:
-    """The frames of a pcap file `copies` times, each copy later and with other TCP sequence numbers: other connections of the same kind."""
+def padded(content: bytes, size: int) -> bytes:
+    """The frames of a pcap file, each filled up to `size` bytes behind what its headers tell of, as a capture of full-size packets is."""
+    pieces = [content[:HEADER]]
+    for at, length in _frames(content):
+        whole = max(length, size)
+        pieces += [content[at - RECORD : at - 8], whole.to_bytes(4, "little") * 2, content[at : at + length], bytes(whole - length)]
+    return b"".join(pieces)
+
+
+def _snapped(content: bytes, snaplen: int) -> npt.NDArray[np.bool_]:
+    """Which bytes of a pcap file are left of it with frames of at most `snaplen` bytes."""
+    kept = np.ones(len(content), bool)
+    for at, length in _frames(content):
+        kept[at + snaplen : at + length] = False
+    return kept
+
+
+def repeated(content: bytes, copies: int, snaplen: int = LONGEST) -> Iterator[bytes]:
+    """The frames of a pcap file `copies` times, each copy later and with other TCP sequence numbers: other connections of the same kind.
+
+    Piece by piece: the file's header, then a piece for each copy, whose frames are cut to `snaplen` bytes.
+    """
     frames = list(_frames(content))
     link, where = LINKS[int.from_bytes(content[20:24], "little")]
     starts = np.array([at - RECORD for at, _ in frames])
+    kept = _snapped(content, snaplen)
+    captured = np.array([min(length, snaplen) for _, length in frames], "<u4")
     seconds = np.array([int.from_bytes(content[at : at + 4], "little") for at in starts.tolist()])
     tcp = np.array([_tcp_header(content, at + link, int.from_bytes(content[at + where : at + where + 2], "big")) for at, _ in frames])
     tcp = tcp[tcp >= 0]
-    pieces = [content[:HEADER]]
+    yield content[:HEADER]
     seq, ack = (_big_endian(np.frombuffer(content, np.uint8), tcp + field) for field in (4, 8))
     for copy in range(copies):
         data = np.frombuffer(content, np.uint8).copy()
         later = (seconds + copy * (int(np.ptp(seconds)) + 31)).astype("<u4")
         data[starts[:, None] + np.arange(4)] = later.view(np.uint8).reshape(-1, 4)
+        data[starts[:, None] + 8 + np.arange(4)] = captured.view(np.uint8).reshape(-1, 4)
         for field, numbers in ((4, seq), (8, ack)):
             moved = np.where(numbers == 0, 0, numbers + np.uint32(copy * 0x3000_0001 & 0xFFFF_FFFF)).astype(">u4")
             data[tcp[:, None] + field + np.arange(4)] = moved.view(np.uint8).reshape(-1, 4)
-        pieces.append(data[HEADER:].tobytes())
+        yield data[HEADER:][kept[HEADER:]].tobytes()
+
+
+def count(content: bytes) -> int:
+    """How many frames a pcap file has."""
+    return sum(1 for _ in _frames(content))
+
+
+def head(path: Path, frames: int) -> bytes:
+    """The first `frames` frames of a pcap file, as one of its own."""
+    with path.open("rb") as stream:
+        start = stream.read(HEADER)
+        pieces = [start]
+        while len(pieces) <= frames and len(record := stream.read(RECORD)) == RECORD:
+            pieces.append(record + stream.read(int.from_bytes(record[8:12], "little")))
     return b"".join(pieces)
 
 
@@ -75,11 +113,11 @@ def scaled(bundle: Path, folder: Path, frames: int) -> tuple[Path, Path]:
     Returns the bundle and one file with all its frames.
     """
     captures = {path: content_of(path) for path in sorted(bundle.glob("*.pcap*"))}
-    copies = max(1, frames // sum(len(list(_frames(content))) for content in captures.values()))
+    copies = max(1, frames // sum(count(content) for content in captures.values()))
     (folder / "bundle").mkdir()
     whole = b""
     for path, content in captures.items():
-        large = repeated(content, copies)
+        large = b"".join(repeated(content, copies))
         (folder / "bundle" / f"{path.name.partition('.')[0]}.pcap").write_bytes(large)
         whole += large[HEADER:] if whole else large
     for path in [*bundle.glob("cluster*.json*"), *bundle.glob("*.links.txt")]:

@@ -1,15 +1,18 @@
-"""How fast captures are read and traced, beside tshark and dpkt on the same file: medians of interleaved rounds, peak memory."""
+"""How fast captures are read and traced, beside others on the same file: medians of interleaved rounds, processors' time, peak memory."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +20,53 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.inputs import scaled
+from bench.inputs import content_of, padded, repeated, scaled
+from bench.inputs import count as frames_of
+from bench.others import compiler
 
 ROOT = Path(__file__).parents[1]
-WHAT = {
-    "decode": "hopline, decoding",
-    "trace": "hopline, whole trace",
-    "tshark": "tshark -T fields",
-    "dpkt": "dpkt, no tunnels",
-}
-TARGET = 20  # times tshark
+SNAPLEN, FULL_SIZE = 96, 1514  # bytes
+TRACED_FRAMES = 200_000
+KINDS = {"snaps": f"{SNAPLEN} bytes of each packet", "full": "full-size packets"}
+COLUMN_BYTES_PER_BYTE = {"snaps": 1.6, "full": 0.15}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing that is measured: a task of `bench.tasks`, on which input, and what is missing where it cannot be done."""
+
+    shown: str
+    task: str
+    input: str
+    lacking: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """`row` is to be so many times as fast as `than`."""
+
+    row: str
+    than: str
+    times: float
+
+
+def rows() -> dict[str, Row]:
+    """Everything that is measured, in order."""
+    return {
+        "decode": Row("hopline, all cores", "decode", "snaps"),
+        "alone": Row("hopline, one thread", "decode-alone", "snaps"),
+        "libpcap": Row("libpcap, loop in C", "libpcap", "snaps", None if compiler() else "cc and libpcap-dev"),
+        "dpkt": Row("dpkt, no tunnels", "dpkt", "snaps", None if find_spec("dpkt") else "dpkt"),
+        "tshark": Row("tshark -T fields", "tshark", "snaps", None if shutil.which("tshark") else "tshark"),
+        "pyshark": Row("pyshark (XML)", "pyshark", "snaps", None if shutil.which("tshark") and find_spec("pyshark") else "pyshark, tshark"),
+        "full": Row("hopline, full-size packets", "decode", "full"),
+        "readinto": Row("readinto, nothing else", "readinto", "full"),
+        "trace": Row("hopline, whole trace", "trace", "bundle"),
+    }
+
+
+BARS = (Bar("decode", "tshark", 500), Bar("decode", "pyshark", 20_000), Bar("decode", "dpkt", 200), Bar("decode", "libpcap", 1.5),
+        Bar("full", "readinto", 0.5))  # fmt: skip
 
 
 def measured(task: str, path: Path) -> dict[str, float]:
@@ -38,57 +78,114 @@ def measured(task: str, path: Path) -> dict[str, float]:
     return result
 
 
-def rounds(paths: dict[str, Path], count: int, console: Console) -> dict[str, dict[str, Any]]:
-    """`count` interleaved rounds: what slows the machine down slows everything down."""
-    runs: dict[str, list[dict[str, float]]] = {task: [] for task in paths}
-    for number in range(count):
-        for task, path in paths.items():
-            console.print(f"round {number + 1} of {count}: {WHAT[task]}", style="dim")
-            runs[task].append(measured(task, path))
-    return {
-        task: {
-            "packets": int(each[0]["packets"]),
-            "seconds": [run["seconds"] for run in each],
-            "packets_per_s": statistics.median(run["packets"] / run["seconds"] for run in each),
-            "peak_bytes": int(statistics.median(run["peak_bytes"] for run in each)),
-        }
-        for task, each in runs.items()
-    }
+def inputs(asked: argparse.Namespace, folder: Path) -> dict[str, Path]:
+    """The files to read, by name: a sample's captures again and again, cut to SNAPLEN; the same padded to FULL_SIZE; a bundle."""
+    (folder / "traced").mkdir()
+    bundle, _ = scaled(ROOT / "sample_pcaps" / "iptables", folder / "traced", min(asked.frames, TRACED_FRAMES))
+    content = content_of(ROOT / "sample_pcaps" / "iptables" / "node-a.pcap")
+    copies = max(1, asked.frames // frames_of(content))
+    files = {"snaps": asked.input or folder / "snaps.pcap", "full": folder / "full.pcap", "bundle": asked.bundle or bundle}
+    if not asked.input:
+        with files["snaps"].open("wb") as file:
+            file.writelines(repeated(content, copies, SNAPLEN))
+    with files["full"].open("wb") as file:
+        file.writelines(repeated(padded(content, FULL_SIZE), max(1, copies // 4)))
+    return {name: path.resolve() for name, path in files.items()}
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """What can be asked of this one."""
-    parser.add_argument("--input", type=Path, help="pcap file to decode. Default: a sample's captures, repeated")
-    parser.add_argument("--bundle", type=Path, help="bundle to trace. Default: the same repeated sample")
-    parser.add_argument("--frames", type=int, default=200_000, help="size of the default input (default: %(default)s)")
+    parser.add_argument("--input", type=Path, help="pcap file to decode. Default: a sample's captures, repeated, of 96 bytes a packet")
+    parser.add_argument("--bundle", type=Path, help="bundle to trace. Default: the same sample, repeated")
+    parser.add_argument("--frames", type=int, default=2_000_000, help="size of the default input (default: %(default)s)")
+    parser.add_argument("--only", action="append", help="measure this row only (may be repeated)", choices=list(rows()))
+    parser.add_argument(
+        "--memory", action="append", type=float, metavar="GB", help="also what memory decoding so much takes (may be repeated)"
+    )
 
 
 def measure(asked: argparse.Namespace, console: Console) -> dict[str, Any]:
-    """All rounds."""
+    """All rounds: what slows the machine down slows everything down."""
+    wanted = {name: row for name, row in rows().items() if not asked.only or name in asked.only}
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name, row in wanted.items() if not row.lacking}
     with tempfile.TemporaryDirectory(prefix="hopline-bench-") as folder:
-        bundle, file = scaled(ROOT / "sample_pcaps" / "iptables", Path(folder), asked.frames)
-        bundle, file = (asked.bundle or bundle).resolve(), (asked.input or file).resolve()
-        paths = {"decode": file, "trace": bundle}
-        paths |= {"tshark": file} if shutil.which("tshark") else {}
-        paths |= {"dpkt": file}
-        results = rounds(paths, asked.rounds, console)
-    speed = results["decode"]["packets_per_s"]
-    ratios = {task: speed / results[task]["packets_per_s"] for task in ("tshark", "dpkt") if task in results}
-    name = str(asked.input) if asked.input else f"sample_pcaps/iptables repeated to {results['decode']['packets']:,} frames"
-    return {"input": name, "results": results, "ratios": ratios}
+        files = inputs(asked, Path(folder))
+        for number in range(asked.rounds):
+            for name, each in runs.items():
+                console.print(f"round {number + 1} of {asked.rounds}: {wanted[name].shown}", style="dim")
+                each.append(measured(wanted[name].task, files[wanted[name].input]))
+        memory = [_memory(kind, files[kind], size, console) for size in asked.memory or [] for kind in ("snaps", "full")]
+        # a packet of full size is compared with its bytes
+        bytes_per_count = dict.fromkeys(runs, 1.0) | ({"full": _bytes_per_frame(files["full"])} if "full" in runs else {})
+    name = str(asked.input) if asked.input else f"sample_pcaps/iptables again and again, {SNAPLEN} bytes of each packet"
+    results = {task: _summary(each, bytes_per_count[task]) for task, each in runs.items()}
+    ratios = [
+        {"row": bar.row, "than": bar.than, "at_least": bar.times}
+        | {by: results[bar.row][by] / results[bar.than][by] for by in ("per_s", "per_cpu_s")}
+        for bar in BARS
+        if bar.row in results and bar.than in results
+    ]
+    lacking = {name: row.lacking for name, row in wanted.items() if row.lacking}
+    return {"input": name, "results": results, "ratios": ratios, "memory": memory, "lacking": lacking}
+
+
+def _bytes_per_frame(path: Path) -> float:
+    with path.open("rb") as file:
+        first = file.read(40)
+    return 16 + int.from_bytes(first[32:36], "little")
+
+
+def _memory(kind: str, path: Path, gigabytes: float, console: Console) -> dict[str, Any]:
+    """What `bench.memory` says of so much like `path`; only what is missing where the columns would not fit into this machine."""
+    asked = {"kind": kind, "asked_gb": gigabytes}
+    free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    needed_bytes = COLUMN_BYTES_PER_BYTE[kind] * gigabytes * 1e9
+    if needed_bytes > 0.7 * free_bytes:
+        return asked | {"lacking": f"{needed_bytes / 1e9:.0f} GB of free memory for the columns"}
+    console.print(f"memory: {gigabytes:g} GB like {path.name}", style="dim")
+    words = [sys.executable, "-m", "bench.memory", str(path), str(int(gigabytes * 1e9))]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"bench: memory failed: {done.stderr.strip().splitlines()[-1]}")
+    result: dict[str, int] = json.loads(done.stdout)
+    return asked | result
+
+
+def _summary(runs: list[dict[str, float]], bytes_per_count: float) -> dict[str, Any]:
+    return {
+        "count": int(runs[0]["count"]),
+        "seconds": [run["seconds"] for run in runs],
+        "cpu_seconds": [run["cpu_seconds"] for run in runs],
+        "per_s": statistics.median(bytes_per_count * run["count"] / run["seconds"] for run in runs),
+        "per_cpu_s": statistics.median(bytes_per_count * run["count"] / run["cpu_seconds"] for run in runs),
+        "peak_bytes": int(statistics.median(run["peak_bytes"] for run in runs)),
+    }
 
 
 def report(found: dict[str, Any]) -> Iterator[Table | str]:
-    """The results as a table, and whether the target is reached."""
-    table = Table("", "packets/s", "seconds", "hopline is", "peak", title=found["input"], box=box.SIMPLE_HEAD)
+    """The results as a table, and which bars are reached."""
+    table = Table("", "a second", "a second of CPU", "seconds", "peak", title=found["input"], box=box.SIMPLE_HEAD)
     for column in table.columns[1:]:
         column.justify = "right"
-    for task, each in found["results"].items():
-        seconds, ratio = each["seconds"], found["ratios"].get(task)
-        table.add_row(
-            WHAT[task], f"{each['packets_per_s']:,.0f}", f"{min(seconds):.2f} to {max(seconds):.2f}",
-            f"{ratio:.0f} x as fast" if ratio else "", f"{each['peak_bytes'] / 2**20:.0f} MiB",
-        )  # fmt: skip
+    known = rows()
+    for name, each in found["results"].items():
+        unit = "MB" if known[name].input == "full" else "packets"
+        rates = [f"{each[by] / (1e6 if unit == 'MB' else 1):,.0f} {unit}" for by in ("per_s", "per_cpu_s")]
+        seconds = f"{min(each['seconds']):.3f} to {max(each['seconds']):.3f}"
+        table.add_row(known[name].shown, *rates, seconds, f"{each['peak_bytes'] / 2**20:.0f} MiB")
     yield table
-    if ratio := found["ratios"].get("tshark"):
-        yield f"target: {TARGET} x tshark, {'reached' if ratio >= TARGET else 'missed'} ({ratio:.1f} x)"
+    for name, what in found["lacking"].items():
+        yield f"{known[name].shown}: not measured, {what} is missing"
+    for ratio in found["ratios"]:
+        reached = "reached" if ratio["per_s"] >= ratio["at_least"] else "missed"
+        yield (
+            f"{known[ratio['row']].shown} : {known[ratio['than']].shown} = {ratio['per_s']:,.2f} by the clock, {ratio['per_cpu_s']:,.2f} by"
+            f" CPU time; at least {ratio['at_least']:,g}: {reached}"
+        )
+    for each in found["memory"]:
+        name = f"memory at {each['asked_gb']:g} GB, {KINDS[each['kind']]}"
+        if "lacking" in each:
+            yield f"{name}: not measured, this takes {each['lacking']}"
+            continue
+        columns_mb, over_mb = each["column_bytes"] / 1e6, each["over_bytes"] / 1e6
+        yield f"{name}: columns {columns_mb:,.0f} MB and {over_mb:.0f} MB more; at most 64 more"

@@ -23,14 +23,11 @@ _LINE_BYTES = 64  # of a cache
 def empty_rows(count: int) -> Rows:
     """Room for `count` rows, zeroed.
 
-    The columns are as far apart as their sizes and some cache lines more, another number for each: items of one row would otherwise all
-    be in the same few places of a cache, which holds only so many there.
+    Each column is memory of its own, of which only what is used is taken, and begins some cache lines further into its page than the one
+    before: items of one row would otherwise all be in the same few places of a cache, which holds only so many there.
     """
-    sizes = [np.dtype(column.dtype).itemsize * count for column in OBSERVATIONS.columns]
     columns: list[Array] = []
-    memory: Array = np.zeros(sum(sizes) + len(sizes) * len(sizes) * _LINE_BYTES, np.uint8)
-    at = 0
-    for number, (column, size) in enumerate(zip(OBSERVATIONS.columns, sizes, strict=True)):
-        columns.append(memory[at : at + size].view(column.dtype))
-        at += -(-size // _LINE_BYTES) * _LINE_BYTES + number * _LINE_BYTES
+    for number, column in enumerate(OBSERVATIONS.columns):
+        ahead = number * _LINE_BYTES // np.dtype(column.dtype).itemsize
+        columns.append(np.zeros(ahead + count, column.dtype)[ahead:])
     return Rows(*columns)
