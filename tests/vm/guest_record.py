@@ -47,6 +47,7 @@ def install(built: Lab, flavour: str) -> None:
 
 def ask(web: Web) -> None:
     """All connections of ASKED, one after the other."""
+    assert ASKED.keys() <= {case.name for case in CASES}
     for case in CASES:
         for family, count in enumerate(ASKED.get(case.name, ())):
             for _ in range(count):

@@ -95,6 +95,7 @@ class Web:
                 assert call.status == told["status"], f"client and server disagree: {call}, {line}"
                 call.peer, call.local = text((told["peer_address"], told["peer_port"])), text((told["address"], told["port"]))
                 call.server = owner_of(pod)
+        assert [call for call in self.calls if call.peer is None and call.status != "refused"] == []
 
 
 @contextmanager
