@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from analysis.proxy_bench import words
-from analysis.proxy_bench.cells import cells
+from analysis.proxy_bench.cells import cells, judged
 from analysis.proxy_bench.fits import fit
 from analysis.proxy_bench.page import build
 from analysis.proxy_bench.told import document
 from probes.live.proxy_bench.plan import BASELINE, Cost, Plan, Sample
 from probes.live.proxy_bench.programming import Programmed
-from probes.live.proxy_bench.rounds import spread
+from probes.live.proxy_bench.rounds import QUIET, spread
 
 SIZES = (1, 101, 1009)
 PLAN = Plan(("iptables-nft", "nftables"), SIZES, 2, 1010, 5, 0)
@@ -104,6 +104,14 @@ def test_rounds_that_were_disturbed_count_only_where_too_few_were_quiet() -> Non
     everywhere = cells([replace(each, disturbance=1.5) for each in made(5.4)])
     assert [each.first_ns for each in everywhere] == [each.first_ns for each in cells(made(5.4))]
     assert {each.disturbed_rounds for each in everywhere} == {5}
+
+
+def test_what_was_slow_before_anything_quick_was_seen_is_known_to_be_in_the_end() -> None:
+    samples = [replace(each, base_established_ns=850.0) if each.round == 0 else each for each in made(5.4)]
+    assert {each.disturbance > QUIET for each in samples} == {False}
+    assert {each.round for each in judged(samples) if each.disturbance > QUIET} == {0}
+    slow = [replace(each, established_ns=2 * each.established_ns) if each.round == 1 else each for each in made(5.4)]
+    assert {each.round for each in judged(slow) if each.disturbance > QUIET} == {1}
 
 
 def test_what_was_not_paired_is_counted_and_what_is_missing_is_null() -> None:

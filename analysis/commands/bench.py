@@ -83,6 +83,7 @@ def proxy(
 
     cluster, whose = _given(rules)
     asked = Plan(_modes(modes, cluster), sizes, endpoints, connections, rounds, seed, attempts)
+    asked = asked if cluster is None else cluster.plan(asked)
     with _interruptible():
         try:
             missing = unavailable(asked.modes, cluster)

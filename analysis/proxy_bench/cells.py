@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -48,6 +48,23 @@ def _grouped(samples: Iterable[Sample]) -> list[list[Sample]]:
     for sample in samples:
         found.setdefault((sample.mode, sample.services, sample.target), []).append(sample)
     return [sorted(rounds, key=lambda each: each.round) for rounds in found.values()]
+
+
+def judged(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples, each as disturbed as it looks beside the quickest of *all*: while it was measured, only those before it were known."""
+    base_ns = min((each.base_established_ns for each in samples), default=np.nan)
+    own_ns: dict[tuple[str, int], float] = {}
+    for each in samples:
+        if len(each.established_ns):
+            key = each.mode, each.services
+            own_ns[key] = min(own_ns.get(key, np.inf), float(np.median(each.established_ns)))
+    found = []
+    for each in samples:
+        slower = each.base_established_ns / base_ns
+        if len(each.established_ns):
+            slower = max(slower, float(np.median(each.established_ns)) / own_ns[each.mode, each.services])
+        found.append(replace(each, disturbance=max(each.disturbance, slower)))
+    return found
 
 
 def first_ns(sample: Sample) -> Array:

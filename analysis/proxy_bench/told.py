@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.proxy_bench.cells import Cell, by_mode, cells
+from analysis.proxy_bench.cells import Cell, by_mode, cells, judged
 from analysis.proxy_bench.fits import fit
 from analysis.statistics import percentiles
 from probes.live.proxy_bench.plan import BASELINE, Cost, Found, Plan, Sample
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 def document(plan: Plan, found: Sequence[Found], unavailable: Mapping[str, str], machine: Mapping[str, Any]) -> Json:
     """What was found of `plan`. Times are in ns, and null where there are none; see docs/kube-proxy-modes.md for each key."""
-    samples = [each for each in found if isinstance(each, Sample)]
+    samples = judged([each for each in found if isinstance(each, Sample)])
     order = [BASELINE, *plan.modes]
     every = sorted(cells(samples), key=lambda each: (each.services, order.index(each.mode), each.target))
     return {

@@ -54,9 +54,10 @@ def _seconds(ns: int | None) -> str:
 def about(told: Json) -> str:
     """One line: on what, with what."""
     machine, asked = told["machine"], told["asked"]
+    whose = f"the rules of {machine['rules']}, about " if "rules" in machine else ""
     return (
         f"Linux {machine['kernel']}, {machine['processors']} processors ({machine['processor']}), load {machine['load']:.1f}; "
-        f"{asked['endpoints']} endpoints per Service, {asked['connections']:,} connections per cell in {asked['rounds']} rounds, "
+        f"{whose}{asked['endpoints']} endpoints per Service, {asked['connections']:,} connections per cell in {asked['rounds']} rounds, "
         f"seed {asked['seed']}"
     )
 
@@ -112,8 +113,8 @@ def _trouble(told: Json) -> Iterator[str]:
     bursts = told["bursts"]
     if bursts["disturbed"]:
         yield (
-            f"{bursts['disturbed']} of {bursts['counted']} bursts were disturbed by other work at every attempt (they count where fewer than "
-            f"{FEWEST_QUIET} of a cell were quiet): for narrower figures run it again when the machine is quiet"
+            f"{bursts['disturbed']} of {bursts['counted']} bursts were disturbed by other work at every attempt, and count where fewer "
+            f"than {FEWEST_QUIET} of a cell were quiet: for narrower figures run it again when the machine is quiet"
         )
     for mode, why in told["unavailable"].items():
         yield f"no {mode}: {why}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 
 import numpy as np
 
@@ -39,7 +38,7 @@ def measure(plan: Plan, say: Say, given: Given | None = None) -> Iterator[Found]
     `say` is told what happens and how far it is. RoadError where a command fails, BpfError where the instrument cannot be used.
     """
     if given is not None:
-        plan = replace(plan, services=(max(len(each) for each in given.fronts.values()),))
+        plan = given.plan(plan)
     chance = np.random.default_rng(plan.seed)
     steps, done = len(plan.services) * (len(plan.modes) + plan.rounds * (len(TARGETS) * len(plan.modes) + 1)), 0
     with ExitStack() as stack:

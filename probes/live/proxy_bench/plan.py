@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from probes.live.proxy_bench.fronts import Front
 from probes.live.proxy_bench.programming import Programmed
@@ -41,6 +41,12 @@ class Given:
     texts: Mapping[str, Texts]  # by mode
     fronts: Mapping[str, Sequence[Front]]  # by mode, in the order of its rules
     client: str
+
+    def plan(self, plan: Plan) -> Plan:
+        """`plan` with as many Services as there are here (the most of any mode), and as many endpoints as each has in the mean."""
+        most = max(self.fronts.values(), key=len)
+        endpoints = sum(len(front.endpoints) for front in most) / len(most)
+        return replace(plan, services=(len(most),), endpoints=max(1, round(endpoints)))
 
 
 @dataclass(frozen=True, slots=True)
