@@ -79,6 +79,7 @@ def reconstruct(
     joining = Joining(seen, tuples, leg_table, leg, entry_table, Components(size(leg_table)))
     join_legs(joining)
     joined, leg = _oriented(joining, observations)
+    del packets, seen, joining  # each is about as large as the observations
 
     bits, ranks = identity_evidence(joined, observations), node_ranks(joined, observations)
     lookup = SocketLookup(owned, reverse_codes(tuples)) if size(owned.table) else None
