@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from test_decode_layers import PACKETS, TUNNELLED
 from probes.capture import Capture, columns, lanes, read_capture, records, stream
 from probes.capture import pcap as pcap_module
 from probes.capture.points import PointNumbers
+from probes.decode import empty_rows
+from probes.schema import OBSERVATIONS
 
 ALL = [packet for packet, _ in (*PACKETS.values(), *TUNNELLED.values())]
 FILES = damaged_files(sample_frames(ALL, [ethernet(packet) for packet in ALL], [sll2(packet, 3) for packet in ALL]), 201)
@@ -53,6 +56,27 @@ def test_the_size_of_chunks_does_not_show(chunked: int, at_once: list[dict[str, 
         assert facts(read(file)) == expected, number
 
 
+@pytest.mark.parametrize("moves_pages", [True, False])
+@pytest.mark.parametrize("large_bytes", [1 << 15, 1 << 18, 1 << 30])
+def test_columns_keep_their_rows_however_they_grow(monkeypatch: pytest.MonkeyPatch, large_bytes: int, moves_pages: bool) -> None:
+    monkeypatch.setattr(columns, "MOVES_PAGES", moves_pages)
+    monkeypatch.setattr(columns, "LARGE_BYTES", large_bytes)
+    monkeypatch.setattr(columns, "FIRST_ROWS", 101)
+    chance = np.random.default_rng(7)
+    grown, rows = columns.Columns(OBSERVATIONS), empty_rows(20_011)
+    expected: dict[str, list[Any]] = {name: [] for name in OBSERVATIONS.empty()}
+    for share in (0.0, 0.3, 0.5, 0.0, 0.9, 1.0):
+        count = int(chance.integers(1, 20_011))
+        for number, (name, column) in enumerate(zip(expected, rows, strict=True)):
+            if number % 3:  # the others are zero, and not written
+                column[:count] = chance.integers(0, 100, count)
+            expected[name] += column[:count].tolist()
+        grown.move(columns.by_size(rows), count, grown.reserve(count, share))
+        assert not any(column.any() for column in rows)
+    table = OBSERVATIONS.check(grown.table())
+    assert {name: column.tolist() for name, column in table.items()} == expected
+
+
 def test_rows_refer_to_their_outer_ones_across_chunks(chunked: int, at_once: list[dict[str, Any]]) -> None:
     table = read(WHOLE).observations
     inner = table["outer"] >= 0
@@ -86,6 +110,28 @@ def test_progress_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     read_capture(io.BytesIO(WHOLE), "file", "node", seen.append)
     assert seen == sorted(seen)
     assert len(WHOLE) - 3000 < seen[-1] <= len(WHOLE)
+
+
+class _EnoughError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_what_goes_wrong_in_any_thread_ends_the_others_and_is_raised(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    monkeypatch.setattr(stream, "READ_BYTES", 1000)
+    monkeypatch.setattr(lanes, "LANES", threads)
+    before = threading.active_count()
+    seen: list[int] = []
+
+    def progress(position: int) -> None:
+        seen.append(position)
+        if len(seen) == 11:
+            raise _EnoughError
+
+    with pytest.raises(_EnoughError):
+        read_capture(io.BytesIO(WHOLE), "file", "node", progress)
+    assert len(seen) == 11
+    assert threading.active_count() == before
 
 
 def test_more_points_than_are_kept_at_hand_are_numbered_too() -> None:

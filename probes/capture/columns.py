@@ -7,6 +7,7 @@ never written and takes no memory. Pages of 2 MiB are asked for: taking in fresh
 from __future__ import annotations
 
 import mmap
+import sys
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ MOST_GROWTH = 100  # a guess from a file's beginning may be far off
 SMALL_BYTES = 1 << 16  # a column that is no larger leaves as an ordinary array: there may be many files
 SIZES = (8, 4, 2, 1)  # bytes of an item
 BLOCK_ITEMS = 256
+MOVES_PAGES = sys.platform == "linux"
 HUGE_PAGE_BYTES = 1 << 21
 LARGE_BYTES = 2 * HUGE_PAGE_BYTES  # below, what is not used of the last huge page is too much of it all
 Groups = tuple[tuple[Array, ...], ...]
@@ -78,7 +80,7 @@ class _Mapped:
         """Make room for so many items in all. Nobody else may hold `items` or a part of it."""
         size = -(-room * self.dtype.itemsize // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES  # or the system does not align it
         before = self.items
-        if len(self._mapping) < LARGE_BYTES <= size:  # its small pages would stay where they are, in the way of a large one
+        if not MOVES_PAGES or len(self._mapping) < LARGE_BYTES <= size:  # small pages would stay, in the way of large ones
             self._map(size)
             self.items[: len(before)] = before
             return
