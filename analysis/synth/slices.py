@@ -60,6 +60,7 @@ class _SliceDraw:
         self.all, self.generator, self.options = drawing, generator, drawing.options
         self.heads, self.head_bytes, self.body_at = list[Array](), list[Array](), list[Array]()
         self.conversations, self.exchanges, self.packets = list[Table](), list[Table](), list[Array]()
+        self.upstream: tuple[Table, Array] = {}, np.empty(0, "i8")  # packets of what proxies ask for, and how long theirs travel
 
     def drawn(self, first_ns: int, count: int) -> tuple[Slice, int]:
         later = round(count * self.options.reuse) if count > 1 else 0
@@ -177,7 +178,7 @@ class _SliceDraw:
         took = timeline.durations(packet_rows, travel, count)
         opening = timeline.handshake_ns(travel)
         exchanges["think_ns"][rows] = FORWARD_NS + opening + took + RETURN_NS
-        self._waiting = packet_rows, travel
+        self.upstream = packet_rows, travel
         return asked | {"parent": rows, "proxy": proxy, "pod": pod, "took_ns": took, "opening_ns": opening}
 
     def _add(self, conversations: Table, exchanges: Table) -> Array:
@@ -189,7 +190,7 @@ class _SliceDraw:
         return self._timed(conversations, exchanges | {"parent": parent}, [opening, rows, timeline.closing_rows(travel)], travel)
 
     def _add_upstream(self, asked: Table) -> None:
-        rows, travel = self._waiting
+        rows, travel = self.upstream
         if not size(asked):
             return
         arrived = self.exchanges[0]["arrived_ns"][asked["parent"]]
