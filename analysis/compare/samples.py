@@ -127,7 +127,7 @@ def _sample(rows: Any, column: str, key: str, codes: Codes, apart_ns: float = 0.
 def _nat(frames: Frames, requests: Codes, *, first: bool) -> Gathered:
     """Of packets that were stamped on both sides.
 
-    Where the kernel stamps a packet once and shows it twice (a datagram on veth and bridge), no time lies between: that says nothing of NAT.
+    Where the kernel stamps a packet once and shows it twice (a datagram on veth and bridge), no time lies between: it says nothing of NAT.
     """
     rows = frames.parts[(frames.parts["kind"] == "nat") & (frames.parts["duration_ns"] > 0)]
     yield "", _sample(rows[(rows["first_packet"] == first).fillna(False)], "duration_ns", "request", requests)
