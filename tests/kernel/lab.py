@@ -21,6 +21,7 @@ from .services import GATEWAY, MACHINES, NODES, PODS, Addresses, Node, Pod
 CLONE_NEWNET = 0x40000000
 NETNS = Path("/run/netns")
 MTU = 1450
+WAIT_SECONDS = 180  # for a command; on a translated processor nft takes most of a minute for its rules
 TOOLS = ("ip", "tcpdump", "conntrack", "iptables-nft-restore", "nft")
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -81,7 +82,7 @@ class Lab:
 
     def run(self, place: str, *words: str, stdin: str | None = None) -> str:
         """Run a command in `place` and return what it prints."""
-        done = subprocess.run(self.command(place, *words), input=stdin, capture_output=True, text=True, check=False, timeout=30)
+        done = subprocess.run(self.command(place, *words), input=stdin, capture_output=True, text=True, check=False, timeout=WAIT_SECONDS)
         if done.returncode:
             raise RuntimeError(f"{place}: {' '.join(words)}: {done.stderr.strip()}\n{stdin or ''}")
         return done.stdout
