@@ -14,7 +14,7 @@ from analysis.proxy_bench.cells import cells, judged
 from analysis.proxy_bench.fits import fit
 from analysis.proxy_bench.page import build
 from analysis.proxy_bench.told import document
-from probes.live.proxy_bench.plan import BASELINE, Cost, Plan, Sample
+from probes.live.proxy_bench.plan import BASELINE, TURNS, Cost, Plan, Sample
 from probes.live.proxy_bench.programming import Programmed
 from probes.live.proxy_bench.rounds import QUIET, spread
 
@@ -33,8 +33,9 @@ def made(
     chance = np.random.default_rng(seed)
     found = []
     for services in SIZES:
-        for number in range(PLAN.rounds):
-            count, own = PLAN.of_round(number), chance.normal(0, round_ns)
+        own_of = chance.normal(0, round_ns, PLAN.rounds)
+        for number, count in PLAN.turns():
+            own = own_of[number]
             for target in ("random", "last"):
                 position = spread(services, count, chance) if target == "random" else np.full(count, services - 1)
                 expected = start_ns + slope_ns * position - (warm_ns if target == "last" else 0)
@@ -98,12 +99,12 @@ def test_rounds_that_were_disturbed_count_only_where_too_few_were_quiet() -> Non
     for cell, expected in zip(cells(samples), cells(made(5.4)), strict=True):
         assert abs(cell.first_ns[0] / expected.first_ns[0] - 1) < 0.05
         assert cell.spread < 0.2
-        assert cell.disturbed_rounds == 2
+        assert cell.disturbed_bursts == 2 * TURNS
         assert len(cell.rounds_p50_ns) == 3
         assert (cell.sent, cell.paired) == (expected.sent, expected.paired)
     everywhere = cells([replace(each, disturbance=1.5) for each in made(5.4)])
     assert [each.first_ns for each in everywhere] == [each.first_ns for each in cells(made(5.4))]
-    assert {each.disturbed_rounds for each in everywhere} == {5}
+    assert {each.disturbed_bursts for each in everywhere} == {len(PLAN.turns())}
 
 
 def test_what_was_slow_before_anything_quick_was_seen_is_known_to_be_in_the_end() -> None:

@@ -12,15 +12,16 @@ from probes.live.proxy_bench.rounds import QUIET
 from probes.schema import Array
 
 SHARES = (0.5, 0.95, 0.99)
-FEWEST_QUIET = 3  # rounds
+FEWEST_QUIET = 3  # bursts
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
     """Times in ns. Except in cells of BASELINE, the median of the same packets without rules, measured beside each burst, is taken off.
 
-    p50 is the median of the rounds' medians; p95 and p99 are of their connections together. `spread` is the largest of the rounds' medians
-    less the smallest, as a share of p50. Rounds that something disturbed count only where fewer than FEWEST_QUIET were quiet. NaN: none.
+    A round's median is the mean of its bursts' medians, p50 the median of the rounds'; p95 and p99 are of all connections. `spread` is the
+    largest of the rounds' medians less the smallest, as a share of p50. Bursts that something disturbed count only where fewer than
+    FEWEST_QUIET were quiet. NaN: none.
     """
 
     mode: str
@@ -32,22 +33,22 @@ class Cell:
     spread: float
     sent: int  # connections
     paired: int  # of their first packets: seen on both sides, and translated to an endpoint of their Service
-    disturbed_rounds: int  # those that no attempt found quiet
+    disturbed_bursts: int  # those that no attempt found quiet
     base_first_ns: float  # what was taken off, in the median
     base_established_ns: float
 
 
 def cells(samples: Iterable[Sample]) -> list[Cell]:
     """A cell for each mode, number of Services and target, in the order of their first sample."""
-    return [_cell(rounds) for rounds in _grouped(samples)]
+    return [_cell(bursts) for bursts in _grouped(samples)]
 
 
 def _grouped(samples: Iterable[Sample]) -> list[list[Sample]]:
-    """The rounds of each cell, in order."""
+    """The bursts of each cell, in the order of their rounds."""
     found: dict[tuple[str, int, str], list[Sample]] = {}
     for sample in samples:
         found.setdefault((sample.mode, sample.services, sample.target), []).append(sample)
-    return [sorted(rounds, key=lambda each: each.round) for rounds in found.values()]
+    return [sorted(bursts, key=lambda each: each.round) for bursts in found.values()]
 
 
 def judged(samples: Sequence[Sample]) -> list[Sample]:
@@ -72,40 +73,52 @@ def first_ns(sample: Sample) -> Array:
     return sample.first_ns - (0.0 if sample.mode == BASELINE else sample.base_first_ns)
 
 
-def quiet(rounds: Sequence[Sample]) -> Sequence[Sample]:
-    """Those rounds of a cell that nothing disturbed; all of them where these are too few."""
-    undisturbed = [each for each in rounds if each.disturbance <= QUIET]
-    return undisturbed if len(undisturbed) >= FEWEST_QUIET else rounds
+def quiet(bursts: Sequence[Sample]) -> Sequence[Sample]:
+    """Those bursts of a cell that nothing disturbed; all of them where these are too few."""
+    undisturbed = [each for each in bursts if each.disturbance <= QUIET]
+    return undisturbed if len(undisturbed) >= FEWEST_QUIET else bursts
 
 
 def _cell(every: Sequence[Sample]) -> Cell:
-    rounds, one = quiet(every), every[0]
-    first = [first_ns(each) for each in rounds]
-    established = [each.established_ns - (0.0 if each.mode == BASELINE else each.base_established_ns) for each in rounds]
-    medians = [float(np.median(each)) for each in first if len(each)]
-    p50 = float(np.median(medians)) if medians else np.nan
+    bursts, one = quiet(every), every[0]
+    first = [first_ns(each) for each in bursts]
+    established = [each.established_ns - (0.0 if each.mode == BASELINE else each.base_established_ns) for each in bursts]
+    rounds = [each.round for each in bursts]
+    medians = _medians(rounds, first)
+    p50 = _median(medians)
     return Cell(
-        one.mode, one.services, one.target, _percentiles(first), _percentiles(established), tuple(medians),
+        one.mode, one.services, one.target,
+        (p50, *_tails(first)), (_median(_medians(rounds, established)), *_tails(established)), tuple(medians),
         (max(medians) - min(medians)) / p50 if medians and p50 > 0 else np.nan,
         sum(each.sent for each in every), sum(len(each.first_ns) for each in every),
         sum(each.disturbance > QUIET for each in every),
-        float(np.median([each.base_first_ns for each in rounds])), float(np.median([each.base_established_ns for each in rounds])),
+        _median([each.base_first_ns for each in bursts]), _median([each.base_established_ns for each in bursts]),
     )  # fmt: skip
 
 
-def _percentiles(rounds: Sequence[Array]) -> tuple[float, float, float]:
-    every = np.concatenate(rounds)
-    if not len(every):
-        return (np.nan, np.nan, np.nan)
-    p50 = float(np.median([np.median(each) for each in rounds if len(each)]))
-    p95, p99 = (float(each) for each in np.quantile(every, SHARES[1:]))
-    return p50, p95, p99
+def _medians(rounds: Sequence[int], times: Sequence[Array]) -> list[float]:
+    """Of each round, the mean of its bursts' medians."""
+    found: dict[int, list[float]] = {}
+    for number, each in zip(rounds, times, strict=True):
+        if len(each):
+            found.setdefault(number, []).append(float(np.median(each)))
+    return [float(np.mean(each)) for each in found.values()]
+
+
+def _median(some: Sequence[float]) -> float:
+    return float(np.median(some)) if some else np.nan
+
+
+def _tails(bursts: Sequence[Array]) -> tuple[float, float]:
+    every = np.concatenate(bursts)
+    p95, p99 = (float(each) for each in np.quantile(every, SHARES[1:])) if len(every) else (np.nan, np.nan)
+    return p95, p99
 
 
 def by_mode(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
     """The samples that count of each mode, the baseline left out."""
     found: dict[str, list[Sample]] = {}
-    for rounds in _grouped(samples):
-        if rounds[0].mode != BASELINE:
-            found.setdefault(rounds[0].mode, []).extend(quiet(rounds))
+    for bursts in _grouped(samples):
+        if bursts[0].mode != BASELINE:
+            found.setdefault(bursts[0].mode, []).extend(quiet(bursts))
     return dict(sorted(found.items()))

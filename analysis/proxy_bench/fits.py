@@ -37,7 +37,7 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class _Bin:
-    """Neighbouring positions in one burst: their mean, their first packets' times (ascending), and which burst it was."""
+    """Neighbouring positions in one burst: their mean, their first packets' times (ascending), and which round it was in."""
 
     position: float
     ordered: Array
@@ -69,9 +69,9 @@ def fit(mode: str, samples: Sequence[Sample], seed: int = 0, level: float = LEVE
 def _bins(sample: Sample) -> list[_Bin]:
     times, order = first_ns(sample), np.argsort(sample.position, kind="stable")
     pieces = np.array_split(order, BINS) if len(np.unique(sample.position)) > 1 else [order]
-    burst = (sample.services, sample.round)
+    number = (sample.services, sample.round)
     return [
-        _Bin(float(sample.position[piece].mean()), np.sort(times[piece]), sample.target, burst) for piece in pieces if len(piece)
+        _Bin(float(sample.position[piece].mean()), np.sort(times[piece]), sample.target, number) for piece in pieces if len(piece)
     ]  # fmt: skip
 
 

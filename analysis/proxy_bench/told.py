@@ -34,7 +34,7 @@ def document(plan: Plan, found: Sequence[Found], unavailable: Mapping[str, str],
         ],
         "instrument": next((_instrument(each) for each in found if isinstance(each, Cost)), None),
         "bursts": {"counted": len(samples), "attempts": sum(each.attempts for each in samples),
-                   "disturbed": sum(each.disturbed_rounds for each in every)},
+                   "disturbed": sum(each.disturbed_bursts for each in every)},
         "asked": {"modes": list(plan.modes), "services": list(plan.services), "endpoints": plan.endpoints,
                   "connections": plan.connections, "rounds": plan.rounds, "attempts": plan.attempts, "seed": plan.seed},
         "machine": dict(machine),
@@ -48,7 +48,7 @@ def _cell(cell: Cell, endpoints: int) -> Json:
         "first_p50_ns": first[0], "first_p95_ns": first[1], "first_p99_ns": first[2],
         "established_p50_ns": established[0], "established_p95_ns": established[1], "established_p99_ns": established[2],
         "sent": cell.sent, "paired": cell.paired, "spread": _number(cell.spread, 4),
-        "rounds_first_p50_ns": [_number(each) for each in cell.rounds_p50_ns], "disturbed_rounds": cell.disturbed_rounds,
+        "rounds_first_p50_ns": [_number(each) for each in cell.rounds_p50_ns], "disturbed_bursts": cell.disturbed_bursts,
         "baseline_first_p50_ns": _number(cell.base_first_ns), "baseline_established_p50_ns": _number(cell.base_established_ns),
     }  # fmt: skip
 

@@ -40,7 +40,7 @@ def measure(plan: Plan, say: Say, given: Given | None = None) -> Iterator[Found]
     if given is not None:
         plan = given.plan(plan)
     chance = np.random.default_rng(plan.seed)
-    steps, done = len(plan.services) * (len(plan.modes) + plan.rounds * (len(TARGETS) * len(plan.modes) + 1)), 0
+    steps, done = len(plan.services) * (len(plan.modes) + len(plan.turns()) * (len(TARGETS) * len(plan.modes) + 1)), 0
     with ExitStack() as stack:
         places: dict[str, Place] = {}
         for size in plan.services:

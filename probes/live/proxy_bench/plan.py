@@ -11,6 +11,7 @@ from probes.live.proxy_bench.rulesets import Texts
 from probes.schema import Array
 
 TARGETS = ("random", "last")
+TURNS = 4  # bursts of a cell in one round, if it has so many connections: the machine's moods are shorter than a round
 BASELINE = "none"  # the node that has no rules: clients ask the endpoint itself
 
 
@@ -29,9 +30,11 @@ class Plan:
     seed: int
     attempts: int = 6
 
-    def of_round(self, number: int) -> int:
-        """Connections of a cell in one round."""
-        return self.connections // self.rounds + (number < self.connections % self.rounds)
+    def turns(self) -> list[tuple[int, int]]:
+        """(round, connections) of each of a cell's bursts, in order."""
+        each = min(TURNS, self.connections // self.rounds)
+        count = self.rounds * each
+        return [(turn // each, self.connections // count + (turn < self.connections % count)) for turn in range(count)]
 
 
 @dataclass(frozen=True, slots=True)

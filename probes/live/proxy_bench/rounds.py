@@ -50,16 +50,17 @@ class Gauge:
 
 
 def bursts(plan: Plan, size: int, places: Mapping[str, Place], gauge: Gauge, chance: np.random.Generator) -> Iterator[Sample]:
-    """Every mode and target, and the baseline, once in each round, in an order by chance; then again what was disturbed.
+    """Every mode and target, and the baseline, at each turn, in an order by chance; then again what was disturbed.
 
     Of what is disturbed at every attempt, the least disturbed one.
     """
     cells = [(name, target) for name in plan.modes for target in TARGETS] + [(BASELINE, TARGETS[0])]
-    waiting = deque((number, *cells[at]) for number in range(plan.rounds) for at in chance.permutation(len(cells)).tolist())
+    turns = plan.turns()
+    waiting = deque((turn, *cells[at]) for turn in range(len(turns)) for at in chance.permutation(len(cells)).tolist())
     tried: dict[tuple[int, str, str], list[Sample]] = {}
     while waiting:
-        number, name, target = burst = waiting.popleft()
-        count, last = plan.of_round(number), len(places[name].fronts) - 1
+        turn, name, target = burst = waiting.popleft()
+        (number, count), last = turns[turn], len(places[name].fronts) - 1
         wanted = spread(last + 1, count, chance) if target == "random" else np.full(count, last)
         attempts = tried.setdefault(burst, [])
         attempts.append(_burst(name, size, target, number, places[name], wanted, gauge))
