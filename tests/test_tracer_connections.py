@@ -76,10 +76,19 @@ def test_a_connection_seen_from_its_middle_has_its_well_known_port_as_server() -
 
 
 DATA = packet(10, C, S, seq=101, ack=9101, length=50, tsval=1010)
+
+
+def _routed(us: int) -> list[Row]:
+    """DATA that goes by the same interface twice, slowly."""
+    return [DATA | {"time_ns": DATA["time_ns"] + 1000 * (us + after), "ttl": ttl} for after, ttl in ((0, 64), (400, 63))]
+
+
 AGAIN: tuple[tuple[str, list[Row], int], ...] = (
     ("nothing", [DATA], 0),
     ("the same bytes later", [DATA, DATA | {"time_ns": DATA["time_ns"] + 10**9, "tsval": 2010, "ip_id": 4242}], 1),
     ("a copy: the same packet captured twice", [DATA, DATA | {"time_ns": DATA["time_ns"] + 10_000}], 0),
+    ("routed out of the interface it came in by", _routed(0), 0),
+    ("the same, and sent again within one tick of the stamp", [*_routed(0), *_routed(900)], 1),
     ("sent again within one tick of the stamp", [DATA, DATA | {"time_ns": DATA["time_ns"] + 500_000}], 1),
     ("a keepalive", [DATA, packet(9000, C, S, seq=150, ack=9101, length=1)], 0),
     ("new bytes", [DATA, packet(20, C, S, seq=151, ack=9101, length=50)], 0),

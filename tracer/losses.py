@@ -34,11 +34,21 @@ class _Sent(NamedTuple):
 
 @kernel
 def _sent_again(  # noqa: PLR0913, PLR0917 - columns
-    leg: Array, ahead: Array, times: Array, seq: Array, length: Array, one_byte: Array, tsval: Array, ip_id: Array, before: Array
-) -> None:  # fmt: skip
+    leg: Array,
+    ahead: Array,
+    times: Array,
+    seq: Array,
+    length: Array,
+    one_byte: Array,
+    tsval: Array,
+    ip_id: Array,
+    ttl: Array,
+    before: Array,
+) -> None:
     """For sightings sorted by leg and time: `before[i]` is the last sighting before i that carried its bytes, -1 where i brings new ones.
 
-    A SYN counts as one byte of `length`; `one_byte` says which have a single byte of payload, as keepalives do.
+    A SYN counts as one byte of `length`; `one_byte` says which have a single byte of payload, as keepalives do. A packet that a node routes
+    out of the interface by which it came in is there twice, however long that takes: with a lower TTL the second time.
     """
     newest = np.full(2, -1)
     for row in range(len(leg)):
@@ -62,8 +72,9 @@ def _sent_again(  # noqa: PLR0913, PLR0917 - columns
         back = row - 1
         while back >= 0 and leg[back] == leg[row] and row - back < 4096:
             if ahead[back] == ahead[row] and length[back] > 0 and (seq[row] - seq[back]) % _MODULUS < length[back]:
-                copy = tsval[back] == tsval[row] and ip_id[back] == ip_id[row] and times[row] - times[back] < COPY_NS
-                before[row] = -1 if copy else back
+                alike = tsval[back] == tsval[row] and ip_id[back] == ip_id[row]
+                copy = times[row] - times[back] < COPY_NS or ttl[row] < ttl[back]
+                before[row] = -1 if alike and copy else back
                 break
             back -= 1
 
@@ -81,7 +92,8 @@ def losses(joined: Joined, observations: Table, leg: Array, hop_table: Table) ->
     seq, tsval, ip_id = observations["seq"][seen].astype("i8"), observations["tsval"][seen], observations["ip_id"][seen]
     before = np.full(len(order), -1, "i8")
     times = sightings["time_ns"][order]
-    _sent_again(leg[order], joined.forward[order], times, seq, length, (payload == 1) & ~syn, tsval, ip_id, before)
+    one_byte, ttl = (payload == 1) & ~syn, observations["ttl"][seen]
+    _sent_again(leg[order], joined.forward[order], times, seq, length, one_byte, tsval, ip_id, ttl, before)
     again = np.flatnonzero(before >= 0)
     count = len(joined.bounds) - 1
     if not len(again):
