@@ -354,7 +354,7 @@ def _bytes(words: str | None) -> bytes | None:
 def gzipped(content: bytes, members: int = 1) -> bytes:
     """`content` in so many gzip members."""
     step = -(-len(content) // members) or 1
-    return b"".join(gzip.compress(content[start : start + step], 1) for start in range(0, max(len(content), 1), step))
+    return b"".join(gzip.compress(content[start : start + step], 1, mtime=0) for start in range(0, max(len(content), 1), step))
 
 
 def zstd(content: bytes, frames: int = 1) -> bytes:

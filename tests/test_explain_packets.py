@@ -176,10 +176,14 @@ FRAMES = conversation([(True, REQUEST), (False, RESPONSE)])
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("node-a.pcap.gz", gzip.compress(pcap(FRAMES))), ("node-a.pcap.zst", zstd(pcap(FRAMES))), ("node-a.pcap", pcap(FRAMES, big=True)),
-     ("node-a.pcap", pcap(FRAMES, nano=False))],
+    [
+        ("node-a.pcap.gz", gzip.compress(pcap(FRAMES), mtime=0)),
+        ("node-a.pcap.zst", zstd(pcap(FRAMES))),
+        ("node-a.pcap", pcap(FRAMES, big=True)),
+        ("node-a.pcap", pcap(FRAMES, nano=False)),
+    ],
     ids=["gzip", "zstd", "big-endian", "microseconds"],
-)  # fmt: skip
+)
 def test_kinds_of_files(name: str, content: bytes, hopline: Hopline, tmp_path: Path) -> None:
     packets = told(hopline, capture(tmp_path / "bundle", content, name), "r1")["packets"]
     assert [(packet["frame"], packet["reply"]) for packet in packets] == [(4, False), (5, True)]

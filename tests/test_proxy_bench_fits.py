@@ -8,43 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from proxy_benched import MACHINE, PLAN, SIZES, made, told_of_two
 
 from analysis.proxy_bench import words
 from analysis.proxy_bench.cells import cells, judged
 from analysis.proxy_bench.fits import fit
 from analysis.proxy_bench.page import build
 from analysis.proxy_bench.told import document
-from probes.live.proxy_bench.plan import BASELINE, TURNS, Cost, Plan, Sample
-from probes.live.proxy_bench.programming import Programmed
+from probes.live.proxy_bench.plan import TURNS, Sample
 from probes.live.proxy_bench.rounds import QUIET, spread
-
-SIZES = (1, 101, 1009)
-PLAN = Plan(("iptables-nft", "nftables"), SIZES, 2, 1010, 5, 0)
-MACHINE = {"kernel": "6.1", "processors": 2, "processor": "<one>", "load": 0.5}
-
-
-def made(
-    slope_ns: float, *, mode: str = "iptables-nft", start_ns: float = 3000.0, warm_ns: float = 0.0, round_ns: float = 0.0, seed: int = 0
-) -> list[Sample]:
-    """Bursts of a mode whose first packets take `start_ns + slope_ns * position`, less `warm_ns` towards the last Service.
-
-    Times have long tails, and each round has something of its own.
-    """
-    chance = np.random.default_rng(seed)
-    found = []
-    for services in SIZES:
-        own_of = chance.normal(0, round_ns, PLAN.rounds)
-        for number, count in PLAN.turns():
-            own = own_of[number]
-            for target in ("random", "last"):
-                position = spread(services, count, chance) if target == "random" else np.full(count, services - 1)
-                expected = start_ns + slope_ns * position - (warm_ns if target == "last" else 0)
-                times = 700 + own + expected * chance.lognormal(0, 0.1, count) + np.where(chance.random(count) < 0.02, 50_000, 0)
-                later = 550 + 800 * chance.lognormal(0, 0.1, 3 * count)
-                found.append(
-                    Sample(mode, services, target, number, count, times.astype("i8"), position, later.astype("i8"), 700.0, 550.0, 1.0, 1)
-                )
-    return found
 
 
 @pytest.mark.parametrize("slope_ns", [0.0, 0.3, 5.4, 17.3])
@@ -124,15 +96,6 @@ def test_what_was_not_paired_is_counted_and_what_is_missing_is_null() -> None:
     assert told["cells"][0]["first_p50_ns"] is None
     assert told["fits"][0]["slope_ns"] is None
     assert "0 of 23 first packets" in "\n".join(words.summary(json.loads(json.dumps(told))))
-
-
-def told_of_two() -> dict[str, object]:
-    samples = made(17.3) + made(0.0, mode="nftables", seed=1)
-    samples += [
-        replace(each, mode=BASELINE) for each in made(0.0, start_ns=1.0) if each.target == "random"
-    ]  # fmt: skip
-    loads = [Programmed(mode, 101, what, 7_000_000, 5_000_000) for mode in PLAN.modes for what in ("load", "change")]
-    return document(PLAN, [*samples, *loads, Cost(np.linspace(200, 400, 31), 190.0)], {"ipvs": "no <module>"}, MACHINE)
 
 
 def test_the_document_has_what_is_promised() -> None:
