@@ -49,7 +49,7 @@ _LIVE_ALONE = (
     "bpf", "collect", "deploy_cap", "drops", "features", "headers", "kernel", "ledger", "proxy_bench", "record", "segments_tr", "sockets",
 )  # fmt: skip
 ALONE = (
-    "tests/dissect/", "tests/image/", "tests/kernel/", "tests/report/", "tests/test_bench.py",
+    "tests/dissect/", "tests/image/", "tests/kernel/", "tests/test_bench.py",
     *(f"tests/live/test_{name}" for name in _LIVE_ALONE),
 )  # fmt: skip
 
