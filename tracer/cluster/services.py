@@ -173,9 +173,3 @@ def _endpoint(endpoint: Object, port: int | None, port_name: str | None) -> Iter
                 namespace=string(endpoint, "targetRef", "namespace") if pod else None,
                 port_name=port_name,
             )
-
-
-def slice_ports(item: Object) -> Iterator[tuple[str | None, str, int | None]]:
-    """(name, protocol, port) of an EndpointSlice."""
-    for entry in dicts(item, "ports"):
-        yield string(entry, "name"), (string(entry, "protocol") or "TCP").lower(), number(entry, "port")
