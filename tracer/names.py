@@ -9,7 +9,7 @@ import numpy as np
 
 from probes.addresses import Address, text
 from probes.decode.link import ALL_INTERFACES
-from probes.decode.numbers import IN, OUT, PROTOCOL_NAMES, SYN, TCP
+from probes.decode.numbers import IN, OUT, PROTOCOL_NAMES
 from probes.links import Link
 from probes.schema import Table
 from tracer import evidence
@@ -17,6 +17,7 @@ from tracer.cluster import Owner, ServicePort, Timeline
 from tracer.origin import INITIAL_TTLS, FirstPacket, could_be_door, masqueraded
 from tracer.pipeline import Reconstruction
 from tracer.status import REFUSED, TIMEOUT
+from tracer.surroundings import Surroundings
 
 INSIDE_POD = ""
 
@@ -63,18 +64,16 @@ def _first_packets(traced: Reconstruction) -> tuple[dict[int, list[tuple[int, in
 
 
 class Naming:
-    """Answers for one reconstruction, from the timeline, the nodes' links and the packets."""
+    """Answers for one reconstruction, from the timeline, the nodes' links and the packets, and what is `around` them."""
 
-    def __init__(self, traced: Reconstruction, timeline: Timeline, links: Mapping[str, Mapping[int, Link]]) -> None:
-        self.traced, self.timeline = traced, timeline
+    def __init__(self, traced: Reconstruction, timeline: Timeline, links: Mapping[str, Mapping[int, Link]], around: Surroundings) -> None:
+        self.traced, self.timeline, self.around = traced, timeline, around
         self._columns = {name: column.tolist() for name, column in traced.connections.items()}
         self._links = links
         self._captured = {point.node for point in traced.points}
         self._own_addresses = {node: {a for link in known.values() for a in link.addresses} for node, known in links.items()}
         self._requests, self._answer = _first_packets(traced)
-        self._largest_mss = self._largest(links)
         self._doors = self._find_doors(links)
-        self._pod_sides = self._find_pod_sides()
         self._original_on: dict[int, set[str]] = {}  # nodes whose ledger has a tuple as an original one
         for node, before in zip(traced.entries["node"].tolist(), traced.entries["before"].tolist(), strict=True):
             self._original_on.setdefault(before, set()).add(traced.nodes[node])
@@ -103,43 +102,9 @@ class Naming:
             doors.setdefault(pair >> 24, set()).add(INSIDE_POD if inside[pair & 0xFFFFFF] else points[pair & 0xFFFFFF].node)
         return doors
 
-    def _find_pod_sides(self) -> set[str]:
-        """Nodes that were captured where their pods' packets come in: on all interfaces, or a pod's packet was seen before any routing."""
-        traced, observations, points = self.traced, self.traced.observations, self.traced.points
-        sides = {point.node for point in points if point.link_type in ALL_INTERFACES}
-        rows = traced.sighting_rows[np.isin(observations["ttl"][traced.sighting_rows], INITIAL_TTLS)]
-        rows = rows[observations["tunnel"][rows] == 0]
-        senders = np.stack([observations["src_hi"][rows], observations["src_lo"][rows], observations["point"][rows].astype("u8")])
-        _, first = np.unique(senders, axis=1, return_index=True)
-        for row in rows[first].tolist():
-            address = int(observations["src_hi"][row]), int(observations["src_lo"][row])
-            owner = self.timeline.owner(address, int(observations["time_ns"][row]))
-            node = points[int(observations["point"][row])].node
-            if owner is not None and owner.kind == "pod" and owner.node == node:
-                sides.add(node)
-        return sides
-
     def _is_pod(self, address: Address, when_ns: int) -> bool:
         owner = self.timeline.owner(address, when_ns)
         return owner is not None and owner.kind == "pod"
-
-    def _largest(self, links: Mapping[str, Mapping[int, Link]]) -> dict[tuple[str, bool], int]:
-        """The largest MSS a socket of each node could use, per family (True: IPv6): of its links' MTUs and of the SYNs that passed it."""
-        observations, points = self.traced.observations, self.traced.points
-        largest: dict[tuple[str, bool], int] = {}
-        for node, known in links.items():
-            for link in known.values():
-                if link.mtu and not link.loopback and link.kind != "dummy":
-                    for six in (False, True):
-                        largest[node, six] = max(largest.get((node, six), 0), link.mtu - (60 if six else 40))
-        syn = np.flatnonzero((observations["proto"] == TCP) & (observations["tcp_flags"] & SYN > 0) & (observations["mss"] > 0))
-        six_rows = observations["src_hi"][syn] != 0
-        for point, where in enumerate(points):
-            for six in (False, True):
-                there = syn[(observations["point"][syn] == point) & (six_rows == six)]
-                if len(there):
-                    largest[where.node, six] = max(largest.get((where.node, six), 0), int(observations["mss"][there].max()))
-        return largest
 
     def all(self) -> Iterator[Named]:
         """Every connection's names, in order."""
@@ -231,7 +196,7 @@ class Naming:
         target, target_port = _destination(self.traced.tuples, first_seen)
         if own and not captured:
             return None, 0
-        if own and there not in self._pod_sides and not self._is_pod(target, start_ns):
+        if own and there not in self.around.pod_sides and not self._is_pod(target, start_ns):
             return None, 0  # the CNI masquerades what pods send out of the cluster, and nobody looked where pods come in
         if self.timeline.service(target, target_port, protocol, start_ns) is not None:
             return False, 0  # it still asks for a Service
@@ -248,4 +213,4 @@ class Naming:
         row, answer = next(iter(self._requests.get(connection, ())), None), self._answer.get(connection)
         mss, ttl = (int(observations["mss"][row[0]]), int(observations["ttl"][row[0]])) if row else (0, INITIAL_TTLS[0])
         answer_mss = int(observations["mss"][answer]) if answer is not None else 0
-        return FirstPacket(mss, answer_mss, self._largest_mss.get((node, address[0] != 0), 0) > answer_mss, port, ttl)
+        return FirstPacket(mss, answer_mss, self.around.largest_mss.get((node, address[0] != 0), 0) > answer_mss, port, ttl)

@@ -12,6 +12,7 @@ from tracer.natpath import Call, evaluations
 from tracer.pipeline import Reconstruction, reconstruct
 from tracer.policies import Policy, policies
 from tracer.socket_owners import own
+from tracer.surroundings import Surroundings, glimpse, surroundings
 
 
 @dataclass(slots=True)
@@ -28,10 +29,12 @@ class Trace:
     evaluations: dict[int, list[Call]] = field(default_factory=dict)
 
 
-def trace(bundle: Bundle) -> Trace:
-    """Reconstruct and name everything in `bundle`."""
+def trace(bundle: Bundle, around: Surroundings | None = None) -> Trace:
+    """Reconstruct and name everything in `bundle`; `around` is what more packets than these tell of the nodes."""
     tables = reconstruct(bundle.observations, bundle.points, bundle.ledgers, bundle.sockets)
-    named = list(Naming(tables, bundle.timeline, bundle.links).all())
+    if around is None:
+        around = surroundings(glimpse(bundle.observations, len(bundle.points)), bundle.points, bundle.links, bundle.timeline)
+    named = list(Naming(tables, bundle.timeline, bundle.links, around).all())
     own(tables, named, bundle.timeline)
     found = Trace(bundle, tables, named, policies(tables, named))
     if bundle.drops or bundle.natpaths:

@@ -1,0 +1,94 @@
+"""What all packets of a bundle tell of its nodes together, and naming a connection asks for: found a part at a time, then put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from probes.decode.link import ALL_INTERFACES
+from probes.decode.numbers import SYN, TCP
+from probes.links import Link
+from probes.schema import Array, Column, ObservationPoint, Schema, Table, take
+from tracer.cluster import Timeline
+from tracer.origin import INITIAL_TTLS
+from tracer.sightings import joinable
+from tracer.tuples import distinct, mix
+
+SENDERS = Schema(
+    "senders",
+    (
+        Column("src_hi", "u8", "", "source address of packets that nobody had routed yet, bytes 0-7"),
+        Column("src_lo", "u8", "", "source address, bytes 8-15"),
+        Column("point", "u4", "", "where they were seen"),
+        Column("time_ns", "i8", "ns since the epoch", "the first of them"),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """What a part of the packets tells: `mss` (u2, shape (points, 2): of IPv4, of IPv6) is the largest of any SYN there, 0 without one."""
+
+    mss: Array
+    senders: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """A node's largest MSS, by (node, whether IPv6), and the nodes that were captured where their pods' packets come in."""
+
+    largest_mss: Mapping[tuple[str, bool], int]
+    pod_sides: frozenset[str]
+
+
+def glimpse(observations: Table, points: int) -> Glimpse:
+    """The `Glimpse` of `observations`, whose `point` is below `points`."""
+    mss = np.zeros((points, 2), "u2")
+    syn = np.flatnonzero((observations["proto"] == TCP) & (observations["tcp_flags"] & SYN > 0) & (observations["mss"] > 0))
+    six = (observations["src_hi"][syn] != 0).astype("i8")
+    np.maximum.at(mss, (observations["point"][syn], six), observations["mss"][syn])
+    rows = joinable(observations)
+    rows = rows[np.isin(observations["ttl"][rows], INITIAL_TTLS) & (observations["tunnel"][rows] == 0)]
+    return Glimpse(mss, _earliest({column.name: observations[column.name][rows] for column in SENDERS.columns}))
+
+
+def together(glimpses: Sequence[Glimpse], points: Sequence[int]) -> Glimpse:
+    """Several of them as one; `points[i]` is the number that point 0 of `glimpses[i]` has there."""
+    mss = np.zeros((max((base + len(each.mss) for each, base in zip(glimpses, points, strict=True)), default=0), 2), "u2")
+    for each, base in zip(glimpses, points, strict=True):
+        np.maximum(mss[base : base + len(each.mss)], each.mss, out=mss[base : base + len(each.mss)])
+    moved = [each.senders | {"point": each.senders["point"] + np.uint32(base)} for each, base in zip(glimpses, points, strict=True)]
+    return Glimpse(mss, _earliest(SENDERS.concat(moved)))
+
+
+def _earliest(senders: Table) -> Table:
+    """Each sender at each point once, with its earliest time."""
+    _, first, number = distinct(mix(senders["src_hi"], senders["src_lo"], senders["point"]))
+    found = take(senders, first)
+    np.minimum.at(found["time_ns"], number, senders["time_ns"])
+    return SENDERS.check(found)
+
+
+def surroundings(
+    seen: Glimpse, points: Sequence[ObservationPoint], links: Mapping[str, Mapping[int, Link]], timeline: Timeline
+) -> Surroundings:
+    """What `seen` says about the nodes of `points`, with what their links are known to be."""
+    largest: dict[tuple[str, bool], int] = {}
+    for node, known in links.items():
+        for link in known.values():
+            if link.mtu and not link.loopback and link.kind != "dummy":
+                for six in (False, True):
+                    largest[node, six] = max(largest.get((node, six), 0), link.mtu - (60 if six else 40))
+    for point, both in zip(points, seen.mss.tolist(), strict=True):
+        for six in (False, True):
+            if both[six]:
+                largest[point.node, six] = max(largest.get((point.node, six), 0), both[six])
+    sides = {point.node for point in points if point.link_type in ALL_INTERFACES}
+    for src_hi, src_lo, place, time_ns in zip(*(seen.senders[column.name].tolist() for column in SENDERS.columns), strict=True):
+        node = points[place].node
+        owner = timeline.owner((src_hi, src_lo), time_ns) if node not in sides else None
+        if owner is not None and owner.kind == "pod" and owner.node == node:
+            sides.add(node)
+    return Surroundings(largest, frozenset(sides))
