@@ -73,11 +73,17 @@ IDENTIFYING = (
 )  # fmt: skip
 
 
-def sightings(observations: Table, rows: Array, tuples: Table, codes: Array, node_of_point: Array, same_point: Array) -> Table:
-    """The SIGHTINGS of `rows`, sorted by flow, observation point and time. `codes` has the tuple of each of `rows`."""
+def identify(observations: Table, rows: Array) -> tuple[Array, Array, Array, Array]:
+    """What identifies the packets at `rows`: SIGHTINGS' identity (uint64), strong, numbered (uint8) and isn (int64)."""
     count = len(rows)
     identity, strong, numbered, isn = np.empty(count, "u8"), np.empty(count, "u1"), np.empty(count, "u1"), np.empty(count, "i8")
     _identify(rows, *(*(observations[name] for name in IDENTIFYING), identity, strong, numbered, isn))
+    return identity, strong, numbered, isn
+
+
+def sightings(observations: Table, rows: Array, tuples: Table, codes: Array, node_of_point: Array, same_point: Array) -> Table:
+    """The SIGHTINGS of `rows`, sorted by flow, observation point and time. `codes` has the tuple of each of `rows`."""
+    identity, strong, numbered, isn = identify(observations, rows)
     point, direction = same_point[observations["point"][rows]], observations["direction"][rows]
     time_ns, flow = observations["time_ns"][rows], tuples["flow"][codes]
     order = np.lexsort((time_ns, flow.astype("i8") << 24 | point))  # then by row, which is their order
