@@ -1,6 +1,6 @@
-"""How often a capture is said to differ from itself: `python -m bench.splits CAPTURE… [--splits 1000]`.
+"""How often a capture is said to differ from itself: `python -m bench.splits CAPTURE… [--splits 1000] [--sides 3]`.
 
-A capture's client connections are dealt into two halves at random, over and over, and each pair of halves is compared as `hopline compare`
+A capture's client connections are dealt into two halves at random (or more sides), over and over, and compared as `hopline compare`
 does. Whatever differs then is a false verdict. Counted are p-values, before what only takes verdicts back (steadiness, clocks, ticks,
 confounders), so that the command errs less often than this says.
 """
@@ -16,13 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from analysis.compare.chance import chance, dealt, deviates
-from analysis.compare.judging import drift
+from analysis.compare.judging import answerable, drift, questions_of, sureness
 from analysis.compare.questions import Question, questions
-from analysis.compare.samples import Measured, measured
+from analysis.compare.samples import Measured, Sample, measured
 from analysis.frames import load
+from probes.schema import Array
 
 LEVEL = 0.95
 LOTS = 2
+DEALS = 199  # of each pair of more than two sides
 HEAD = (
     "capture", "client connections", "questions", "any, together", "a question alone", "worst question alone",
     "earlier half against later: differ", "CPU seconds",
@@ -69,13 +71,52 @@ def split(measured_: Measured, times: int, seed: int = 0) -> Split:
     return Split(times, len(mine), together / times, float(wrong.mean()) / times, float(wrong[worst]) / times, name, drifted)
 
 
+def split_among(measured_: Measured, sides: int, times: int, seed: int = 0, families: int | None = None) -> float:
+    """How often (0 to 1) anything differs when `sides` random parts are compared, the first with each other one, `times` times.
+
+    `families`: what is corrected for, if not for all pairs.
+    """
+    generator, wrong = np.random.default_rng(seed), 0
+    for _ in range(times):
+        side = generator.permutation(np.arange(measured_.clusters) % sides)
+        first, *others = (part(measured_, side == each) for each in range(sides))
+        pairs = [(first, other) for other in others]
+        many = families or answerable(pairs)
+        wrong += any(_differs(*pair, seed + 1, many) for pair in pairs)
+    return wrong / times
+
+
+def _differs(a: Measured, b: Measured, seed: int, families: int) -> bool:
+    mine, is_b = questions_of(a, b)
+    answered = [question for question in mine if question.answerable(is_b[question.cluster])]
+    _, together = sureness(chance(answered, is_b, seed, DEALS), answered, is_b, families)
+    return bool((together <= 1 - LEVEL).any())
+
+
+def part(measured_: Measured, chosen: Array) -> Measured:
+    """What was measured of the clusters that `chosen` (bool per cluster) names."""
+    code = np.cumsum(chosen) - 1
+    samples = {}
+    for key, each in measured_.samples.items():
+        mine = chosen[each.cluster]
+        samples[key] = Sample(each.values[mine], code[each.cluster[mine]], each.apart_ns)
+    return Measured(samples, int(chosen.sum()), measured_.start_ns[chosen], {})
+
+
 def main() -> None:
     """Print a table row per capture."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("captures", nargs="+", type=Path)
     options.add_argument("--splits", type=int, default=1000, help="(default: %(default)s)")
     options.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    options.add_argument("--sides", type=int, default=2, help="More than two: the first is compared with each other one.")
     args = options.parse_args()
+    if args.sides > 2:
+        for capture in args.captures:
+            apart = split_among(measured(load(capture)), args.sides, args.splits, args.seed)
+            sys.stdout.write(f"| {'/'.join(capture.parts[-2:])} | {args.sides} | {apart:.1%} |\n")
+            sys.stdout.flush()
+        return
     sys.stdout.write(f"| {' | '.join(HEAD)} |\n|{' --- |' * len(HEAD)}\n")
     for capture in args.captures:
         found = measured(load(capture))

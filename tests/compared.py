@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from analysis.compare import Fingerprint, Measured, Side
+from analysis.compare import Fingerprint, Measured, Side, recordings
 from analysis.compare.samples import DIRECT, Key, Sample
 
 NAT_FIRST, CONNECT, FAILURES, CONTROL = ("nat-first", ""), ("connect", ""), ("failures", ""), ("request", DIRECT)
 PLAIN = Fingerprint(
     modes=("iptables",), rules=189, service_ports=19, services={"shop/web": 3, "shop/api": 2}, kernels=("6.1.0",),
     machines=("amd64, 4 cpu",), nodes=("node-a", "node-b"), captured=("node-a", "node-b"), packets=1009, dropped=0, truncated=0,
-    duration_ns=7_000_000_000, requests=211, connections=101, whole=True, recorder_ns_per_packet=None,
+    duration_ns=7_000_000_000, requests=211, connections=101, whole=True, recorder_ns_per_packet=None, selections=(),
 )  # fmt: skip
 
 
@@ -45,5 +47,14 @@ def of(samples: dict[Key, Sample], clusters: int, asked: tuple[str, ...] = ("sho
     )
 
 
-def side(name: str, measured: Measured, mode: str = "iptables", **facts: object) -> Side:
-    return Side(name, replace(PLAIN, **{"modes": (mode,), **facts}), measured)  # type: ignore[arg-type]  # any of its facts
+def side(name: str, measured: Measured, mode: str = "iptables", accounts: Sequence[bytes] = (), **facts: object) -> Side:
+    return Side(name, replace(PLAIN, **{"modes": (mode,), **facts}), measured, recordings(accounts))  # type: ignore[arg-type]  # any of its facts
+
+
+def accounts(count: int, seed: int, cost_ns: float) -> list[bytes]:
+    """NODE.recording.json of `count` recordings whose filter took `cost_ns` per packet, a tenth more or less."""
+    chance = np.random.default_rng(seed)
+    return [
+        json.dumps({"start_ns": at, "probes": {"packets": {"seen": 1009, "cost_ns": round(1009 * cost_ns * factor)}}}).encode()
+        for at, factor in enumerate(chance.lognormal(0, 0.1, count).tolist())
+    ]

@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compared import CONNECT, CONTROL, FAILURES, NAT_FIRST, failing, lognormal, of, side
+from compared import CONNECT, CONTROL, FAILURES, NAT_FIRST, accounts, failing, lognormal, of, side
 from conftest import SAMPLES
 from framed import frames_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.compare import BY, compare, measured, positions
-from analysis.compare.claims import CLOCKS, DIFFERS, REFUSED, SAME, SMALL, UNSTEADY, VERDICTS
+from analysis.compare.claims import CLOCKS, DIFFERS, PERHAPS, REFUSED, SAME, SMALL, UNSTEADY, VERDICTS
 from analysis.compare.confounders import VARIED
-from analysis.compare.samples import METRICS, Sample
+from analysis.compare.samples import METRICS, RECORDING, Sample
 from analysis.compare.spread import BREAKS, KEEPS, OPEN, Pick, corrected, judge
 from tracer.rules import Endpoint, ServicePath
 
@@ -104,6 +104,7 @@ FACTS: list[tuple[str, Json]] = [
     ("captured nodes", {"captured": ("node-a",)}),
     ("services", {"services": {"shop/web": 5, "shop/api": 2}}),
     ("completeness", {"dropped": 101}),
+    ("what was recorded", {"selections": ("payload_bytes 128, ports [80]",)}),
     ("snaplen", {"truncated": 997}),
 ]
 
@@ -111,7 +112,8 @@ FACTS: list[tuple[str, Json]] = [
 @pytest.mark.parametrize(("fact", "facts"), FACTS, ids=[fact for fact, _ in FACTS])
 def test_sides_that_differ_in_more_are_not_ranked(fact: str, facts: Json) -> None:
     samples = {CONNECT: lognormal(101, 1)}, {CONNECT: lognormal(101, 2, times=3)}
-    a, b = side("a", of(samples[0], 101)), side("b", of(samples[1], 101), "nftables", **facts)
+    recorded = {"selections": ("payload_bytes 1024",)}
+    a, b = side("a", of(samples[0], 101), **recorded), side("b", of(samples[1], 101), "nftables", **recorded | facts)
     told = pair(a, b)
     assert [each["fact"] for each in told["confounders"]] == [fact]
     assert (told["verdict"], told["ranked"], claim(told, "connect")["better"]) == (REFUSED, False, None)
@@ -183,6 +185,43 @@ def test_a_side_that_changes_with_time_is_told() -> None:
     told = compare(two({CONNECT: lognormal(101, 2)}, {CONNECT: changing}), level=0.95, seed=0)
     assert [(each["drifted_questions"] > 0, each["halved_questions"] > 0) for each in told["sides"]] == [(False, True), (True, True)]
     assert any(each.startswith("b differs from itself") for each in told["comparisons"][0]["cautions"])
+
+
+def test_what_holds_of_two_sides_need_not_hold_of_four() -> None:
+    """The same pair of sides beside others: what is asked in all is what chance has had its hand in."""
+    a, b = side("a", of({CONNECT: lognormal(101, 1)}, 101)), side("b", of({CONNECT: lognormal(101, 2, times=1.12)}, 101))
+    others = [side(f"c{seed}", of({CONNECT: lognormal(101, seed)}, 101)) for seed in (3, 4)]
+    few = compare([side("few", of({CONNECT: lognormal(11, 1)}, 11)), a], level=0.95, seed=0)["comparisons"]
+    assert few[0]["questions_together"] == 0
+    two, four = (compare([a, b, *more], level=0.95, seed=0)["comparisons"] for more in ([], others))
+    (once, *_), (among, *_) = (found[0]["claims"] for found in (two, four))
+    assert 0.05 / 3 < once["p"] <= 0.05
+    assert (once["verdict"], among["verdict"]) == (DIFFERS, PERHAPS)
+    assert among["p"] == once["p"]
+    assert among["p_together"] == pytest.approx(3 * once["p_together"])
+    assert [each["questions_together"] for each in (*two, *four)] == [2, 6, 6, 6]
+
+
+def test_a_side_that_cannot_be_asked_costs_the_others_nothing() -> None:
+    a, b = (side(name, of({CONNECT: lognormal(101, seed)}, 101)) for seed, name in enumerate("ab"))
+    few = side("few", of({CONNECT: lognormal(11, 5)}, 11))
+    assert compare([a, b, few], level=0.95, seed=0)["comparisons"][0]["claims"] == pair(a, b)["claims"]
+
+
+@pytest.mark.parametrize(("count", "cost_ns", "verdict"), [(13, 600, DIFFERS), (13, 400, SAME), (11, 600, SMALL)])
+def test_what_recording_costs_is_judged_by_recordings(count: int, cost_ns: int, verdict: str) -> None:
+    samples = {CONNECT: lognormal(101, 1)}
+    a = side("a", of(samples, 101), accounts=accounts(13, 1, 400))
+    b = side("b", of(samples, 101), "nftables", accounts=accounts(count, 2, cost_ns))
+    told = pair(a, b)
+    found = claim(told, "recording")
+    assert (found["verdict"], found["n"]) == (verdict, [13, count])
+    assert any("12 recordings of a node" in each for each in told["record_instead"]) == (verdict == SMALL)
+    if verdict == DIFFERS:
+        assert found["better"] == "a"
+        assert found["ratio"]["low"] < 1.5 < found["ratio"]["high"]
+        elsewhere = side("b", of(samples, 101), "nftables", accounts(count, 2, cost_ns), kernels=("6.18.0",))
+        assert claim(pair(a, elsewhere), "recording")["verdict"] == REFUSED
 
 
 def test_less_than_a_tick_is_no_difference() -> None:
@@ -266,8 +305,9 @@ def test_one_odd_service_of_many_is_chance() -> None:
     odd = judge("odd", [pick("v:80", "c", each, at) for at, each in enumerate(rows)], 1, 0)
     assert odd.verdict == BREAKS
     others = [judge(f"s{n}", [pick("v:80", "c", each, at) for at, each in enumerate(EVEN)], 1, 0) for n in range(11)]
-    assert [each.verdict for each in corrected([odd, *others], 0.95) if each.service == "odd"] == [OPEN]
-    assert corrected([odd], 0.95)[0].verdict == BREAKS
+    assert [each.verdict for each in corrected([[odd, *others]], 0.95)[0] if each.service == "odd"] == [OPEN]
+    assert corrected([[odd]], 0.95)[0][0].verdict == BREAKS
+    assert corrected([[odd], others], 0.95)[0][0].verdict == OPEN  # another side's Services are Services, too
 
 
 @pytest.mark.parametrize("name", ["iptables", "failures"])
@@ -293,7 +333,7 @@ def test_samples_are_what_the_tables_hold(name: str) -> None:
 
 def test_latency_is_grouped_by_what_is_asked_for() -> None:
     frames = frames_of(SAMPLES / "iptables")
-    always = {name for name, metric in METRICS.items() if metric.by is None}
+    always = {name for name, metric in METRICS.items() if metric.by is None} - {RECORDING}
     for by in BY:
         asked = {name for name, metric in METRICS.items() if metric.by == by}
         assert {metric for metric, _ in measured(frames, (by,)).samples} == always | asked

@@ -10,10 +10,10 @@ import pytest
 from conftest import CAPTURES, SAMPLES, traced_sample
 from framed import frames_of, records_of
 
-from analysis.compare import Side, compare, fingerprint, measured, positions, spreads
+from analysis.compare import Side, compare, fingerprint, measured, positions, recordings, spreads
 from analysis.compare.claims import DIFFERS, REFUSED
 from analysis.compare.samples import BY
-from analysis.compare.spread import BREAKS, KEEPS
+from analysis.compare.spread import BREAKS, KEEPS, corrected
 from bench.splits import split
 
 Json = dict[str, Any]
@@ -26,8 +26,8 @@ def side(folder: Path) -> Side:
     trace, (connections, requests) = traced_sample(folder), records_of(folder)
     frames = frames_of(folder)
     told = fingerprint(trace, [], len(requests), frames.not_seen)
-    balance = spreads(trace, connections, level=0.95, seed=0)
-    return Side("/".join(folder.parts[-2:]), told, measured(frames), balance, positions(frames))
+    (balance,) = corrected([spreads(trace, connections, seed=0)], 0.95)
+    return Side("/".join(folder.parts[-2:]), told, measured(frames), recordings([]), balance, positions(frames))
 
 
 def recorded(*names: str) -> list[Path]:
@@ -114,9 +114,12 @@ def test_fingerprints_say_what_a_side_is() -> None:
 
 def test_what_recording_costs_is_read_from_its_account() -> None:
     trace = traced_sample(SAMPLES / "iptables")
-    account = b"""{"kernel": "6.9.1", "complete": true, "probes": {"packets": {"seen": 1000, "cost_ns": 430000}, "ledger": {"seen": 7}}}"""
+    account = b"""{"kernel": "6.9.1", "complete": true, "probes": {"packets": {"seen": 1000, "cost_ns": 430000}, "ledger": {"seen": 7}},
+        "selection": {"ports": [80], "nets": [], "share": 1.0, "seed": 7}}"""
     told = fingerprint(trace, [account, account], 1, ())
     assert (told.recorder_ns_per_packet, told.kernels, told.whole) == (430.0, ("6.9.1",), True)
+    assert told.selections == ("ports [80], share 1.0",)
+    assert recordings([account, b"not JSON", b'{"probes": {"packets": {"seen": 0, "cost_ns": 0}}}', account]).clusters == 2
     assert not fingerprint(trace, [account.replace(b"true", b"false")], 1, ()).whole
     assert fingerprint(trace, [b"not JSON"], 1, ()).recorder_ns_per_packet is None
 

@@ -71,7 +71,7 @@ def compare(
 
     read = [load([path], cluster, no_ledger=False, no_rules=False, no_cluster=False) for path in bundles]
     named = zip(_names(bundles), read, strict=True)
-    sides = [_side(name, bundle, grouped, keys, level, seed) for name, bundle in named]
+    sides = [_side(name, bundle, grouped, keys, seed) for name, bundle in named]
     told = run(sides, level=level, seed=seed, varied=purpose)
     if html is not None:
         _write(html, build(told, sides, " against ".join(side.name for side in sides)), force=force)
@@ -95,8 +95,8 @@ def _names(paths: list[Path]) -> list[str]:
     return found
 
 
-def _side(name: str, bundle: Bundle, by: tuple[str, ...], keys: Path | None, level: float, seed: int) -> Side:
-    from analysis.compare import Side, fingerprint, measured, positions, spreads  # noqa: PLC0415
+def _side(name: str, bundle: Bundle, by: tuple[str, ...], keys: Path | None, seed: int) -> Side:
+    from analysis.compare import Side, fingerprint, measured, positions, recordings, spreads  # noqa: PLC0415
     from analysis.frames import from_records  # noqa: PLC0415
     from analysis.requests import RequestRecorder  # noqa: PLC0415
     from analysis.summary import not_seen, summarise, summarise_requests  # noqa: PLC0415
@@ -114,7 +114,7 @@ def _side(name: str, bundle: Bundle, by: tuple[str, ...], keys: Path | None, lev
     accounts = [path.read_bytes() for path in bundle.files.get(ACCOUNT, [])]
     return Side(
         name, fingerprint(traced, accounts, len(records), missing), measured(frames, by),
-        spreads(traced, connections, level=level, seed=seed), positions(frames),
+        recordings(accounts), spreads(traced, connections, seed=seed), positions(frames),
     )  # fmt: skip
 
 

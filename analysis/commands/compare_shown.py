@@ -45,7 +45,7 @@ def _pair(out: Console, pair: Json) -> None:
             out.print(_claims(claims, pair))
     small = [words.question(claim) for claim in pair["claims"] if claim["verdict"] == SMALL]
     if small:
-        _line(out, SMALL, f"fewer than {FEWEST} independent client connections on a side: {'; '.join(small)}")
+        _line(out, SMALL, f"worth fewer than {FEWEST} independent client connections (node recordings) on a side: {'; '.join(small)}")
     out.print()
 
 

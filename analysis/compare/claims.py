@@ -13,13 +13,13 @@ DIFFERS, PERHAPS, REFUSED, UNSTEADY, CLOCKS, SAME, SMALL = (
     "differs", "perhaps", "not comparable", "not steady", "not separable", "no difference shown", "too small",
 )  # fmt: skip
 VERDICTS = {  # most important first
-    DIFFERS: "holds among all questions of this comparison together, at the level asked for",
+    DIFFERS: "holds among all questions about all sides together, at the level asked for",
     PERHAPS: "would hold if it had been the only question; among so many, chance gives some",
     REFUSED: "it would be one of the two above, but the sides differ in more than what is compared",
     UNSTEADY: "the earlier and the later halves of the recordings say the opposite of one another",
     CLOCKS: "smaller than what the nodes' clocks leave open",
     SAME: "the interval spans zero: which side is better is not told",
-    SMALL: "too few independent client connections on a side",
+    SMALL: "too few independent client connections, or node recordings, on a side",
 }
 
 
@@ -28,7 +28,7 @@ class Claim:
     """The answer to one question. Estimates are B less A, with (estimate, low, high); `unit` is "ns" or "share" (0 to 1).
 
     `kind` is "typical" (Hodges-Lehmann shift), "slowest" (share beyond a common threshold) or "share". `p` is of this question alone,
-    `p_together` among all. `clusters` are independent client connections that each side's values are worth.
+    `p_together` among all. `clusters` are the independent ones (METRICS says of what) that each side's values are worth.
     """
 
     metric: str

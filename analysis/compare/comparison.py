@@ -10,17 +10,22 @@ from analysis.compare.claims import CLOCKS, DIFFERS, PERHAPS, REFUSED, SAME, SMA
 from analysis.compare.clusters import FEWEST
 from analysis.compare.confounders import Confounder, confounders, mix
 from analysis.compare.controls import cautions, machines
-from analysis.compare.judging import drift, judged
-from analysis.compare.samples import METRICS
+from analysis.compare.judging import answerable, drift, judged
+from analysis.compare.samples import METRICS, RECORDING, Measured
 from analysis.compare.side import Side
+from analysis.compare.spread import corrected
 
 Json = dict[str, Any]
 SCHEMA = 1
 ORDER = {verdict: place for place, verdict in enumerate(VERDICTS)}
-REMEDIES = {
-    SMALL: f"record until each side has {FEWEST} client connections or more of what you ask about: open new ones, keep none alive for long",
-    UNSTEADY: "record both sides again in turns (A, B, A, B …), so that what changes with time changes both",
-    CLOCKS: "record on one node, or synchronise clocks (PTP), to compare what happens between nodes",
+_IN_TURNS = "record both sides again in turns (A, B, A, B …), so that what changes with time changes both"
+REMEDIES = {  # (verdict, whether on what recording costs)
+    (SMALL, False): f"record until each side has {FEWEST} client connections or more of what you ask about: open new ones, keep none alive "
+    "for long",
+    (UNSTEADY, False): _IN_TURNS,
+    (UNSTEADY, True): _IN_TURNS,
+    (CLOCKS, False): "record on one node, or synchronise clocks (PTP), to compare what happens between nodes",
+    (SMALL, True): f"to compare what recording costs, put {FEWEST} recordings of a node into each side: short ones, in turns",
 }
 
 
@@ -28,18 +33,27 @@ def compare(sides: Sequence[Side], *, level: float, seed: int, varied: Iterable[
     """Compare every side with the first. `varied` names what was changed on purpose (keys of `confounders.CHECKS`)."""
     purpose = tuple(varied)
     drifts = [drift(side.measured, level=level, seed=seed) for side in sides]
+    balances = corrected([side.spreads for side in sides], level)
+    families = answerable(family for other in sides[1:] for family in _families(sides[0], other))
+    pairs = [
+        _pair(sides[0], other, level, seed, purpose, families, _drifts(zip((sides[0].name, other.name), (drifts[0], changed), strict=True)))
+        for other, changed in zip(sides[1:], drifts[1:], strict=True)
+    ]
+    together = sum(pair["questions"] for pair in pairs)
     return {
         "schema": SCHEMA, "level": level, "seed": seed, "varied": list(purpose),
         "sides": [
             {"name": side.name, "fingerprint": side.fingerprint.json(), "client_connections": side.measured.clusters,
-             "drifted_questions": changed, "halved_questions": of, "balance": [each.json() for each in side.spreads]}
-            for side, (changed, of) in zip(sides, drifts, strict=True)
+             "drifted_questions": changed, "halved_questions": of, "balance": [each.json() for each in balance]}
+            for side, (changed, of), balance in zip(sides, drifts, balances, strict=True)
         ],
-        "comparisons": [
-            _pair(sides[0], other, level, seed, purpose, _drifts(zip((sides[0].name, other.name), (drifts[0], changed), strict=True)))
-            for other, changed in zip(sides[1:], drifts[1:], strict=True)
-        ],
+        "comparisons": [pair | {"questions_together": together} for pair in pairs],
     }  # fmt: skip
+
+
+def _families(a: Side, b: Side) -> list[tuple[Measured, Measured]]:
+    """What is dealt by itself: client connections, and recordings."""
+    return [(a.measured, b.measured), (a.recordings, b.recordings)]
 
 
 def _drifts(told: Iterable[tuple[str, tuple[int, int]]]) -> list[str]:
@@ -50,8 +64,8 @@ def _drifts(told: Iterable[tuple[str, tuple[int, int]]]) -> list[str]:
     ]
 
 
-def _pair(a: Side, b: Side, level: float, seed: int, varied: tuple[str, ...], drifts: list[str]) -> Json:
-    claims = judged(a.measured, b.measured, level=level, seed=seed)
+def _pair(a: Side, b: Side, level: float, seed: int, varied: tuple[str, ...], families: int, drifts: list[str]) -> Json:
+    claims = [claim for each in _families(a, b) for claim in judged(*each, level=level, seed=seed, families=families)]
     apart = confounders(a.fingerprint, b.fingerprint, varied)
     asked = mix(a.measured, b.measured, level, seed)
     against = [each for each in apart if each.known] + ([] if asked is None else [asked])
@@ -67,7 +81,7 @@ def _pair(a: Side, b: Side, level: float, seed: int, varied: tuple[str, ...], dr
         "confounders": [each.json() for each in against],
         "unchecked": [each.json() for each in apart if not each.known],
         "cautions": [] if blanket else cautions(claims, varied) + drifts,
-        "record_instead": _instead(against, told),
+        "record_instead": _instead(against, claims),
         "questions": sum(claim.judged for claim in claims), "verdicts": {verdict: told[verdict] for verdict in VERDICTS if told[verdict]},
         "claims": [claim.json() for claim in claims],
     }  # fmt: skip
@@ -78,10 +92,11 @@ def _refuse(claim: Claim, why: str) -> None:
         claim.verdict, claim.better, claim.why = REFUSED, None, why
 
 
-def _instead(against: Iterable[Confounder], told: Counter[str]) -> list[str]:
+def _instead(against: Iterable[Confounder], claims: Iterable[Claim]) -> list[str]:
     """What to record so that the next comparison tells more; once sides are alike, the rest can be seen."""
     remedies = [each.remedy for each in against]
-    return list(dict.fromkeys(remedies or [remedy for verdict, remedy in REMEDIES.items() if told[verdict]]))
+    told = {(claim.verdict, claim.metric == RECORDING) for claim in claims}
+    return list(dict.fromkeys(remedies or [remedy for case, remedy in REMEDIES.items() if case in told]))
 
 
 def _importance(claim: Claim) -> tuple[int, int, int, float]:

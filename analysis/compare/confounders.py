@@ -108,6 +108,9 @@ def _completeness(a: Fingerprint, b: Fingerprint) -> list[Confounder]:
     if abs(cut[0] - cut[1]) > TRUNCATED:
         short = (f"{each:.0%} of packets cut short" for each in cut)
         found.append(Confounder("snaplen", _two(short), "record both sides with the same snaplen"))
+    if a.selections and b.selections and a.selections != b.selections:
+        asked = ("; ".join(each.selections) for each in (a, b))
+        found.append(Confounder("what was recorded", _two(asked), "give `hopline record` the same options on both sides"))
     return found
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from analysis.compare.accounts import cost, read, selection
 from tracer.trace import Trace
 
 Json = dict[str, Any]
@@ -35,6 +35,7 @@ class Fingerprint:
     connections: int
     whole: bool  # every account of a recording says that it is complete
     recorder_ns_per_packet: float | None  # what recording cost in the packet path, measured by the filter itself
+    selections: tuple[str, ...]  # which packets `hopline record` was asked for
     not_seen: tuple[str, ...] = field(default=())
 
     def json(self) -> Json:
@@ -45,7 +46,7 @@ class Fingerprint:
             "machines": list(self.machines), "nodes": list(self.nodes), "nodes_captured": list(self.captured), "packets": self.packets,
             "packets_dropped_by_capture": self.dropped, "packets_truncated": self.truncated, "duration_ns": self.duration_ns,
             "requests": self.requests, "connections": self.connections, "recording_complete": self.whole,
-            "recorder_ns_per_packet": self.recorder_ns_per_packet, "not_seen": list(self.not_seen),
+            "recorder_ns_per_packet": self.recorder_ns_per_packet, "selections": list(self.selections), "not_seen": list(self.not_seen),
         }  # fmt: skip
 
 
@@ -53,7 +54,8 @@ def fingerprint(trace: Trace, accounts: Iterable[bytes], requests: int, not_seen
     """What `trace` was made from. `accounts` are the contents of its NODE.recording.json files, `not_seen` the summary's lines."""
     bundle, captures = trace.bundle, trace.bundle.captures.values()
     nodes = bundle.timeline.objects("Node")
-    told = [_account(content) for content in accounts]
+    told = read(accounts)
+    spent, packets = (sum(each) for each in zip((0, 0), *map(cost, told), strict=True))
     rules = bundle.rules.values()
     first = [each.first_ns for each in captures if each.first_ns is not None]
     last = [each.last_ns for each in captures if each.last_ns is not None]
@@ -69,7 +71,7 @@ def fingerprint(trace: Trace, accounts: Iterable[bytes], requests: int, not_seen
         tuple(sorted({point.node for point in trace.tables.points})), sum(each.frames for each in captures),
         None if any(each is None for each in dropped) else sum(each or 0 for each in dropped), sum(each.truncated for each in captures),
         max(last, default=0) - min(first, default=0), requests, len(trace.named), all(each.get("complete", False) for each in told),
-        _recorder_cost(told), tuple(not_seen),
+        spent / packets if packets else None, tuple(sorted({selection(each) for each in told} - {""})), tuple(not_seen),
     )  # fmt: skip
 
 
@@ -92,21 +94,3 @@ def _machine(node: Json) -> str:
     facts = [told.get(name) for name in _MACHINE] + [node["metadata"].get("labels", {}).get(_TYPE)]
     facts += [f"{capacity[name]} {name}" for name in ("cpu", "memory") if name in capacity]
     return ", ".join(str(fact) for fact in facts if fact)
-
-
-def _account(content: bytes) -> Json:
-    try:
-        told = json.loads(content)
-    except ValueError:
-        return {}  # reading the bundle has said so
-    return told if isinstance(told, dict) else {}
-
-
-def _recorder_cost(accounts: Iterable[Json]) -> float | None:
-    spent, seen = 0, 0
-    for account in accounts:
-        probes = account.get("probes")
-        for counters in probes.values() if isinstance(probes, dict) else ():
-            if isinstance(counters, dict) and isinstance(counters.get("cost_ns"), int) and isinstance(counters.get("seen"), int):
-                spent, seen = spent + counters["cost_ns"], seen + counters["seen"]
-    return spent / seen if seen else None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from analysis.compare.chance import chance, deviates
+from analysis.compare.chance import Chance, chance, deviates
 from analysis.compare.claims import CLOCKS, DIFFERS, PERHAPS, SAME, UNSTEADY, Claim
 from analysis.compare.clusters import FEWEST
 from analysis.compare.effects import effect
@@ -21,17 +22,16 @@ HALVED = 999  # deals for a side's own halves
 NO_RATIO = 0.25  # share of values at or below zero (less than a tick) from which the ranks of ratios mean nothing
 
 
-def judged(a: Measured, b: Measured, *, level: float, seed: int) -> list[Claim]:
-    """A claim for each question that both sides can be asked, in the order of METRICS, with verdicts."""
-    both = [key for key in a.samples if key in b.samples]
-    samples = {key: _together(a.samples[key], b.samples[key], a.clusters) for key in both}
-    least = {key: min(len(each.samples[key].values) for each in (a, b)) for key in both}
+def judged(a: Measured, b: Measured, *, level: float, seed: int, families: int = 1) -> list[Claim]:
+    """A claim for each question that both sides can be asked, in the order of METRICS, with verdicts.
+
+    `families` is how many such sets of questions there are in all (`answerable`): more than two sides are more pairs.
+    """
+    asked, is_b = questions_of(a, b)
     late = np.concatenate([_late(each.start_ns) for each in (a, b)])
-    is_b = np.arange(a.clusters + b.clusters) >= a.clusters
-    asked = list(questions(samples, least))
     answered = [question for question in asked if question.answerable(is_b[question.cluster])]
-    drawn, z = chance(answered, is_b, seed), deviates(answered, is_b[None])[0]
-    found = zip(drawn.alone(z).tolist(), drawn.together(z).tolist(), drawn.bounds(level).tolist(), strict=True)
+    drawn = chance(answered, is_b, seed)
+    found = zip(*(each.tolist() for each in (*sureness(drawn, answered, is_b, families), drawn.bounds(level))), strict=True)
     told = dict(zip((id(question) for question in answered), found, strict=True))
     claims = []
     for question in asked:
@@ -43,6 +43,30 @@ def judged(a: Measured, b: Measured, *, level: float, seed: int) -> list[Claim]:
             _decide(claim, question, second, late, level)
         claims.append(claim)
     return claims
+
+
+def sureness(drawn: Chance, answered: Sequence[Question], is_b: Array, families: int) -> tuple[Array, Array]:
+    """How often chance takes each question as far, alone and among all questions of all `families` (float64 each).
+
+    Within a family chance is drawn for all questions together. Families share a side, or a moment, which the deals of one know nothing of:
+    however they hang together, one of so many is false at most so many times as often (Bonferroni).
+    """
+    z = deviates(answered, is_b[None])[0]
+    return drawn.alone(z), np.minimum(families * drawn.together(z), 1.0)
+
+
+def answerable(pairs: Iterable[tuple[Measured, Measured]]) -> int:
+    """How many of `pairs` have any question that chance could answer."""
+    asked = (questions_of(*pair) for pair in pairs)
+    return sum(any(question.answerable(is_b[question.cluster]) for question in some) for some, is_b in asked)
+
+
+def questions_of(a: Measured, b: Measured) -> tuple[list[Question], Array]:
+    """The questions about both sides, and which of their clusters are of B (bool)."""
+    both = [key for key in a.samples if key in b.samples]
+    samples = {key: _together(a.samples[key], b.samples[key], a.clusters) for key in both}
+    least = {key: min(len(each.samples[key].values) for each in (a, b)) for key in both}
+    return list(questions(samples, least)), np.arange(a.clusters + b.clusters) >= a.clusters
 
 
 def drift(one: Measured, *, level: float, seed: int) -> tuple[int, int]:
@@ -81,7 +105,7 @@ def _claim(question: Question, is_b: Array) -> Claim:
         average = np.median if question.kind == TYPICAL else np.mean
         claim.values = (float(average(counted[~is_b])), float(average(counted[is_b])))
     if min(clusters) < FEWEST:
-        claim.why = f"worth {min(clusters):.0f} independent client connections on one side: {FEWEST} are needed"
+        claim.why = f"worth {min(clusters):.0f} independent {METRICS[metric].independent} on one side: {FEWEST} are needed"
     elif not question.open:
         claim.verdict, claim.why = SAME, "all on both sides" if question.hit.any() else "none on either side"
     return claim

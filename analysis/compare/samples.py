@@ -17,6 +17,7 @@ from analysis.frames import Frames
 from analysis.frames.kinds import FAILED
 from probes.schema import Array
 
+RECORDING = "recording"
 DIRECT = "pods, without a Service"  # so that no NAT of kube-proxy's took part
 BETWEEN_NODES = ("tunnel", "network")
 BY = ("service", "hop", "node-pair")
@@ -36,29 +37,33 @@ Key = tuple[str, str]  # metric, group
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One row of METRICS: what it is in words, its unit ("ns", or "share" of those for which it holds), and whom a verdict on it blames."""
+    """One row of METRICS: what it is in words, its unit ("ns", or "share" of those for which it holds), and what is independent in it."""
 
     words: str
     unit: str
-    of: str
     by: str | None = None  # measured only where --by asks for it
+    independent: str = "client connections"
 
 
 METRICS = {
-    "nat-first": Metric("first packet through NAT (walks the rules)", "ns", "first packets"),
-    "nat-established": Metric("later packets through NAT", "ns", "packets"),
-    "connect": Metric("connecting: SYN to SYN-ACK", "ns", "connections"),
-    "failures": Metric("failed requests", "share", "requests"),
-    "retransmissions": Metric("connections with segments sent again", "share", "connections"),
-    "request": Metric("request to", "ns", "requests", "service"),
-    "hop": Metric("hop:", "ns", "hops", "hop"),
-    "node-pair": Metric("on the network:", "ns", "requests", "node-pair"),
+    "nat-first": Metric("first packet through NAT (walks the rules)", "ns"),
+    "nat-established": Metric("later packets through NAT", "ns"),
+    "connect": Metric("connecting: SYN to SYN-ACK", "ns"),
+    "failures": Metric("failed requests", "share"),
+    "retransmissions": Metric("connections with segments sent again", "share"),
+    "request": Metric("request to", "ns", "service"),
+    "hop": Metric("hop:", "ns", "hop"),
+    "node-pair": Metric("on the network:", "ns", "node-pair"),
+    RECORDING: Metric("recording: CPU per packet in the filter", "ns", independent="node recordings"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A side's samples by metric and group; `clusters` in all, the start of each (i8, ns), and how often each asked what (`mix`)."""
+    """A side's samples by metric and group; `clusters` in all, the start of each (i8, ns), and how often each asked what (`mix`).
+
+    Of what recording cost, a cluster is one recording of one node; of all else, a client's connection.
+    """
 
     samples: Mapping[Key, Sample]
     clusters: int
@@ -82,9 +87,9 @@ def measured(frames: Frames, by: tuple[str, ...] = BY) -> Measured:
     start = np.full(len(codes), np.iinfo("i8").max)
     np.minimum.at(start, cluster, requests["start"].to_numpy("datetime64[ns]").astype("i8"))
     found: dict[Key, Sample] = {}
-    for name, metric in METRICS.items():
-        if metric.by is None or metric.by in by:
-            for group, sample in _GATHER[name](frames, of_request, of_connection):
+    for name, gather in _GATHER.items():
+        if METRICS[name].by is None or METRICS[name].by in by:
+            for group, sample in gather(frames, of_request, of_connection):
                 found[name, group] = sample
     roots = ~requests["parent"].notna().to_numpy()
     asked = _asked(frames)

@@ -12,10 +12,14 @@ from analysis.compare.spread import Spread
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """`positions` are (rules walked, ns) of first packets through NAT, where kube-proxy's rules were recorded."""
+    """`positions` are (rules walked, ns) of first packets through NAT, where kube-proxy's rules were recorded.
+
+    `recordings` are what recording cost, where `hopline record` told it; `spreads` are each judged for itself.
+    """
 
     name: str
     fingerprint: Fingerprint
     measured: Measured
+    recordings: Measured
     spreads: Sequence[Spread] = ()
     positions: Sequence[tuple[int, int]] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,14 +64,14 @@ class Spread:
         }  # fmt: skip
 
 
-def spreads(trace: Trace, connections: Iterable[Record], *, level: float, seed: int) -> list[Spread]:
-    """The Services that `connections` (records) went through and whose rules were recorded, most used first."""
+def spreads(trace: Trace, connections: Iterable[Record], *, seed: int) -> list[Spread]:
+    """The Services that `connections` (records) went through and whose rules were recorded, most used first; each judged for itself."""
     timeouts = _affinity_timeouts(trace)
     found: dict[str, list[Pick]] = {}
     for pick in picks(trace, connections):
         found.setdefault(pick.service, []).append(pick)
     told = [judge(service, some, timeouts.get(service, AFFINITY_S), seed) for service, some in found.items()]
-    return corrected(sorted(told, key=lambda each: (-each.n, each.service)), level)
+    return sorted(told, key=lambda each: (-each.n, each.service))
 
 
 def picks(trace: Trace, connections: Iterable[Record]) -> Iterable[Pick]:
@@ -205,18 +205,17 @@ def _affinity(service: str, some: Sequence[Pick], timeout_s: int, counts: Mappin
     return Spread(service, "ClientIP", len(some), counts, BREAKS if breaks else KEEPS, why, None, None, kept, breaks)
 
 
-def corrected(told: Sequence[Spread], level: float) -> list[Spread]:
-    """The same with "not as it says" only where it holds for all Services together (Holm)."""
-    tested = [each for each in told if each.p_uneven is not None]
-    sure = dict(zip((each.service for each in tested), holm([each.p_uneven or 0.0 for each in tested]), strict=True))
-    found = []
-    for each in told:
-        if each.verdict == BREAKS and sure.get(each.service, 0.0) > 1 - level:
-            why = f"{each.why}, but one in {len(tested)} Services may be so by chance"
-            found.append(Spread(each.service, each.how, each.n, each.counts, OPEN, why, each.p_uneven, each.p_even))
-        else:
-            found.append(each)
-    return found
+def corrected(sides: Sequence[Sequence[Spread]], level: float) -> list[list[Spread]]:
+    """The same with "not as it says" only where it holds for all Services of all sides together (Holm)."""
+    tested = [p for told in sides for each in told if (p := each.p_uneven) is not None]
+    sure = dict(zip(tested, holm(tested), strict=True))  # equal ones come out equal
+
+    def stands(each: Spread) -> Spread:
+        if each.verdict != BREAKS or each.p_uneven is None or sure[each.p_uneven] <= 1 - level:
+            return each
+        return replace(each, verdict=OPEN, why=f"{each.why}, but one in {len(tested)} Services may be so by chance")
+
+    return [[stands(each) for each in told] for told in sides]
 
 
 def holm(p: Sequence[float]) -> list[float]:

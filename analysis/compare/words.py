@@ -54,7 +54,7 @@ def answer(claim: Json, pair: Json) -> str:
     if verdict == DIFFERS:
         return f"{better} is better"
     if verdict == PERHAPS:
-        return f"perhaps {better}: 1 in {1 / claim['p']:.0f} by chance, of {pair['questions']} questions"
+        return f"perhaps {better}: 1 in {1 / claim['p']:.0f} by chance, of {pair['questions_together']} questions"
     return f"{verdict}: {claim['why']}" if claim["why"] and verdict != REFUSED else str(verdict)  # why sides cannot be compared leads
 
 
@@ -102,7 +102,7 @@ def facts(side: Json) -> list[tuple[str, str]]:
             "seen",
             f"{found['requests']:,} requests, {found['connections']:,} connections, {side['client_connections']:,} of them clients' own",
         ),
-        ("recording cost", "not recorded" if cost is None else f"{cost:.0f} ns per packet in the filter (one figure: not ranked)"),
+        ("recording cost", "not recorded" if cost is None else f"{cost:.0f} ns per packet in the filter"),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def sides(names: tuple[str, ...] = ("before", "after"), times: float = 1.5) -> l
         samples = {NAT_FIRST: lognormal(101, place), CONNECT: lognormal(101, 10 + place, times=times**place)}
         made = side(name, of(samples, 101), ("iptables", "nftables")[place % 2])
         dots = [(rules, 9000 + 17 * rules * (place + 1)) for rules in range(3, 31)]
-        found.append(Side(made.name, made.fingerprint, made.measured, (), dots))
+        found.append(replace(made, positions=dots))
     return found
 
 
