@@ -108,8 +108,7 @@ def test_sides_without_anything_in_common_make_a_page_too(look: Look, tmp_path: 
 def test_names_stay_text(look: Look, tmp_path: Path) -> None:
     evil = tuple(EVIL[:4])
     made = [
-        Side(each.name, each.fingerprint, of({("request", evil[0]): lognormal(37, place)}, 37, (evil[1],)), (), each.positions)
-        for place, each in enumerate(sides(evil))
+        replace(each, measured=of({("request", evil[0]): lognormal(37, place)}, 37, (evil[1],))) for place, each in enumerate(sides(evil))
     ]
     page, _ = write(tmp_path, made, "".join(evil))
     text = page.read_text("utf-8")
