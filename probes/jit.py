@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -124,6 +125,17 @@ def copy(to: Array, into: int, source: Array, first: int, count: int) -> None:
     to[into : into + count] = source[first : first + count]
 
 
+LINE_WORDS = 8  # 64-bit words of a cache line
+
+
+def store_line(to: Array, into: int, source: Array, first: int) -> None:
+    """`to[into : into + 8] = source[first : first + 8]` of 64-bit words, past the caches. Both must begin where a cache line does.
+
+    Nothing is read from memory for it, as is for other stores; other threads see it once a lock was passed.
+    """
+    to[into : into + LINE_WORDS] = source[first : first + LINE_WORDS]
+
+
 if not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # the same functions, as instructions
 
     def _address(context: Any, builder: Any, array: Any, value: Any, at: Any) -> Any:
@@ -174,3 +186,16 @@ if not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # the same funct
             return context.get_dummy_value()
 
         return types.void(to, types.int64, source, types.int64, types.int64), generate
+
+    @intrinsic
+    def store_line(_context: Any, to: Any, _into: Any, source: Any, _first: Any) -> Any:
+        """A store that is marked as non-temporal (LLVM language reference, `!nontemporal`)."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            line = ir.VectorType(ir.IntType(64), LINE_WORDS).as_pointer()
+            into, read = (builder.bitcast(_address(context, builder, signature.args[at], *arguments[at : at + 2]), line) for at in (0, 2))
+            store = builder.store(builder.load(read, align=8 * LINE_WORDS), into, align=8 * LINE_WORDS)
+            store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+            return context.get_dummy_value()
+
+        return types.void(to, types.uintp, source, types.uintp), generate
