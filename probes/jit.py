@@ -21,6 +21,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from probes.code_cache import QuickCache
 from probes.schema import Array
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
@@ -59,7 +60,10 @@ _CACHED = _CACHE is not None or "NUMBA_CACHE_DIR" in os.environ
 
 
 def _compiled(function: _Function, **options: object) -> _Function:
-    return cast("_Function", cast("Any", numba.njit)(cache=_CACHED, nogil=True, error_model="numpy", **options)(function))
+    dispatcher = cast("Any", numba.njit)(nogil=True, error_model="numpy", **options)(function)
+    if _CACHED and dispatcher is not function:  # NUMBA_DISABLE_JIT leaves functions as they are
+        dispatcher._cache = QuickCache(function)
+    return cast("_Function", dispatcher)
 
 
 def kernel(function: _Function) -> _Function:

@@ -24,7 +24,7 @@ ALLOWED = {
 }
 # One door per heavy dependency: the only files that may import it.
 DOORS = {
-    "numba": {"probes/jit.py"},
+    "numba": {"probes/jit.py", "probes/code_cache.py"},
     "kubernetes": {"tracer/live/api.py"},
     "pandas": {"analysis/frames"},
     "pyarrow": {"analysis/parquet.py"},
