@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.records import Record
-from tracer.requests import RequestTrace
 from tracer.status import STATUSES
 from tracer.trace import Trace
+
+if TYPE_CHECKING:  # connections alone need none of it
+    from tracer.requests import RequestTrace
 
 Summary = dict[str, Any]
 

@@ -93,8 +93,8 @@ def test_every_package_is_one() -> None:
 
 
 def loaded(code: str) -> set[str]:
-    """Top-level modules that a fresh interpreter has loaded after `code`."""
-    program = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    """Modules that a fresh interpreter has loaded after `code`."""
+    program = f"{code}\nimport sys\nprint(*sys.modules)"
     return set(subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
 
 
@@ -110,6 +110,13 @@ def test_reading_the_cluster_needs_no_packets() -> None:
 
 def test_records_need_no_pandas() -> None:
     assert loaded("import analysis.records, analysis.contract, analysis.filters, analysis.summary") & {"pandas", "pyarrow"} == set()
+
+
+def test_connections_need_nothing_of_requests() -> None:
+    """`--l4-only` begins quickly: what reads inside connections is half of the code."""
+    connections = loaded("import tracer.trace, analysis.records, analysis.filters, analysis.summary, analysis.terminal")
+    assert "tracer.pipeline" in connections
+    assert connections & {"tracer.requests", "tracer.clocks", "probes.dissect", "rich.progress"} == set()
 
 
 HELP = """
