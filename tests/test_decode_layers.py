@@ -116,13 +116,13 @@ def test_link_layers(name: str) -> None:
 
 def test_the_interface_of_an_sll2_header_is_the_observation_point() -> None:
     capture = read(pcap([sll2(SYN4, 9), sll2(SYN4, 3), sll2(SYN4, 9)], SLL2))
-    assert [(point.interface, point.ifindex) for point in capture.points] == [("if3", 3), ("if9", 9)]
-    assert capture.observations["point"].tolist() == [1, 0, 1]
+    assert [(point.interface, point.ifindex) for point in capture.points] == [("if9", 9), ("if3", 3)]
+    assert capture.observations["point"].tolist() == [0, 1, 0]
 
 
 def test_an_impossible_interface_index_is_unknown() -> None:
     capture = read(pcap([sll2(SYN4, ifindex) for ifindex in (2**31 - 1, 2**31, 2**32 - 1)], SLL2))
-    assert [(point.interface, point.ifindex) for point in capture.points] == [("any", -1), ("if2147483647", 2**31 - 1)]
+    assert [(point.interface, point.ifindex) for point in capture.points] == [("if2147483647", 2**31 - 1), ("any", -1)]
 
 
 def plain(expected: Row) -> Row:

@@ -1,12 +1,13 @@
 """Capture files: pcap and pcapng, plain or compressed, from a path or a stream, into observations.
 
-`read_capture` is the one entrance. `stream` unpacks into a sliding window; `pcap`, and `pcapng` with `blocks`, find the records (compiled,
-no object per packet) and the way past damage; `gather` keeps what the file says about itself: interfaces, drops, truncation, comments.
-`observe` has the frames decoded (`probes.decode`) into `columns`, in the threads of `lanes`, numbers the observation `points` and notes
-clocks that jump. `read_payloads` looks a second time, for the bytes of chosen frames.
+`read_capture` is the entrance, `read_pieces` the same for what is too large to be in memory at once. `stream` unpacks into a sliding
+window; `pcap`, and `pcapng` with `blocks`, find the records (compiled, no object per packet) and the way past damage; `gather` keeps what
+the file says about itself: interfaces, drops, truncation, comments. `observe` has the frames decoded (`probes.decode`) into `columns`, in
+the threads of `lanes`, numbers the observation `points` and notes clocks that jump. `read_payloads` looks a second time, for the bytes of
+chosen frames.
 """
 
 from probes.capture.payloads import read_payloads
-from probes.capture.reader import Capture, CaptureStatistics, read_capture
+from probes.capture.reader import Capture, CapturePieces, CaptureStatistics, read_capture, read_pieces
 
-__all__ = ["Capture", "CaptureStatistics", "read_capture", "read_payloads"]
+__all__ = ["Capture", "CapturePieces", "CaptureStatistics", "read_capture", "read_payloads", "read_pieces"]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from probes.jit import bare, clear, copy, inside, place
-from probes.schema import Array, Schema, Table
+from probes.schema import Array, Schema, Table, size
 
 FIRST_ROWS = 1 << 16
 MOST_GROWTH = 100  # a guess from a file's beginning may be far off
@@ -67,8 +67,8 @@ class _Mapped:
         self.dtype = np.dtype(dtype)
         self._map(room * self.dtype.itemsize)
 
-    def _map(self, size: int) -> None:
-        self._mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    def _map(self, size_bytes: int) -> None:
+        self._mapping = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._look()
 
     def _look(self) -> None:
@@ -78,24 +78,24 @@ class _Mapped:
 
     def grow(self, room: int) -> None:
         """Make room for so many items in all. Nobody else may hold `items` or a part of it."""
-        size = -(-room * self.dtype.itemsize // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES  # or the system does not align it
+        size_bytes = -(-room * self.dtype.itemsize // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES  # or the system does not align it
         before = self.items
-        if not MOVES_PAGES or len(self._mapping) < LARGE_BYTES <= size:  # small pages would stay, in the way of large ones
-            self._map(size)
+        if not MOVES_PAGES or len(self._mapping) < LARGE_BYTES <= size_bytes:  # small pages would stay, in the way of large ones
+            self._map(size_bytes)
             self.items[: len(before)] = before
             return
         del self.items, before
-        self._mapping.resize(size)
+        self._mapping.resize(size_bytes)
         self._look()
 
-    def first(self, size: int) -> Array:
-        """The first `size` items; what lies beyond them is given back to the system."""
-        if size * self.dtype.itemsize <= SMALL_BYTES:
-            return self.items[:size].copy()
-        end = -(-size * self.dtype.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
+    def first(self, count: int) -> Array:
+        """The first `count` items; what lies beyond them is given back to the system."""
+        if count * self.dtype.itemsize <= SMALL_BYTES:
+            return self.items[:count].copy()
+        end = -(-count * self.dtype.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
         if FORGET is not None and end < len(self._mapping):
             self._mapping.madvise(FORGET, end)
-        return self.items[:size]
+        return self.items[:count]
 
 
 def by_size(columns: Iterable[Array]) -> Groups:
@@ -136,12 +136,16 @@ class Columns:
         """Write the first `count` items of `columns` (the schema's, `by_size`) from row `first` on, once reserved, and make them 0."""
         _move_all(columns, self._by_size, first, count)
 
-    def append(self, rows: Array, share: float) -> None:
-        """Add `rows`, a structured array of the schema's columns; `share` as for `reserve`."""
-        first = self.reserve(len(rows), share)
+    def append(self, rows: Table, share: float) -> None:
+        """Add the rows of a table of the schema; `share` as for `reserve`."""
+        first = self.reserve(size(rows), share)
         for name, each in self._mapped.items():
             each.items[first : self.size] = rows[name]
 
-    def table(self) -> Table:
-        """The rows as a table; it shares its memory with this object, which is done with."""
-        return {name: each.first(self.size) for name, each in self._mapped.items()}
+    def rows(self, first: int = 0) -> Table:
+        """The rows from `first` on, to be looked at and changed until there are more."""
+        return {name: each.items[first : self.size] for name, each in self._mapped.items()}
+
+    def table(self, count: int) -> Table:
+        """The first `count` rows as a table; it shares its memory with this object, which is done with."""
+        return {name: each.first(count) for name, each in self._mapped.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,6 +41,20 @@ class Capture:
     file: str
     node: str
     observations: Table
+    points: list[ObservationPoint]
+    statistics: CaptureStatistics
+    problems: list[Problem]
+
+
+@dataclass(frozen=True, slots=True)
+class CapturePieces:
+    """What `read_pieces` returns. Each of `tables` (OBSERVATIONS) is read when it is asked for, and its asker's own.
+
+    `points` are those of all tables so far, in the order in which they first appear. `statistics` are of what has been read so far,
+    `problems` are there after the last table.
+    """
+
+    tables: Iterator[Table]
     points: list[ObservationPoint]
     statistics: CaptureStatistics
     problems: list[Problem]

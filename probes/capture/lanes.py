@@ -36,6 +36,7 @@ class Lanes(Generic[Lane, Chunk]):
         finish: Callable[[Lane, Chunk, int], None],
     ) -> None:
         self._new_lane, self._take, self._work, self._moves, self._place, self._finish = new_lane, take, work, moves, place, finish
+        self._lanes: list[Lane] = []
         self._turn = threading.Lock()
         self._taken = 0
         self._change = threading.Condition()  # guards what follows
@@ -44,15 +45,22 @@ class Lanes(Generic[Lane, Chunk]):
         self._stopped = False
 
     def run(self) -> None:
-        """Until there are no more chunks; raises what any step raised. Other threads start with the second chunk: most files have one."""
-        lane = self._new_lane()
-        if not self._step(lane):
+        """Until there are no more chunks; raises what any step raised. Other threads start with the second chunk: most files have one.
+
+        If more chunks come later, it may be called again.
+        """
+        if not self._step(self._lane(0)):
             return
         with ThreadPoolExecutor(max(LANES - 1, 1), "hopline-decode") as others:
-            helpers = [others.submit(self._steps, self._new_lane()) for _ in range(LANES - 1)]
-            self._steps(lane)
+            helpers = [others.submit(self._steps, self._lane(number)) for number in range(1, LANES)]
+            self._steps(self._lane(0))
         for helper in helpers:
             helper.result()
+
+    def _lane(self, number: int) -> Lane:
+        if number == len(self._lanes):
+            self._lanes.append(self._new_lane())
+        return self._lanes[number]
 
     def _steps(self, lane: Lane) -> None:
         try:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from probes.capture.columns import Columns, by_size
-from probes.capture.gather import Capture, Gatherer
+from probes.capture.gather import Gatherer
 from probes.capture.lanes import Lanes
-from probes.capture.points import PointNumbers, renumber
+from probes.capture.points import PointNumbers
 from probes.capture.records import FRAME, NO_TIME
 from probes.capture.stream import Buffer, ByteWindow
-from probes.decode import VIEWS_PER_FRAME, decode_frames, empty_rows, tie_fragments
+from probes.decode import VIEWS_PER_FRAME, FragmentTies, decode_frames, empty_rows, find_fragments
 from probes.jit import bare
-from probes.schema import OBSERVATIONS, Array, ObservationPoint, Table
+from probes.schema import OBSERVATIONS, Array, ObservationPoint, Problem, Table
 
 BACKWARD_NS = 100_000_000  # packets of several CPUs may be written slightly out of order; more is a clock that was set back
 
@@ -61,7 +61,9 @@ class _Lane:
         self.rows = empty_rows(len(frames) * VIEWS_PER_FRAME)
         self.columns = by_size(self.rows)
         self.ifindexes: Array = np.empty(len(self.rows.point), "i8")
-        self.found = 0  # so many rows of the chunk,
+        self.pieces: Array = np.empty(len(self.rows.point), "i8")  # which rows of the chunk are fragments,
+        self.fragments = 0  # so many,
+        self.found = 0  # of so many rows in all,
         self.other = 0  # and frames that gave none
 
 
@@ -73,39 +75,70 @@ class _Chunk:
     frames: Array
     interfaces: Array
     first_frame: int
-    share: float  # of the file, up to its end
+    share: float  # up to its end, of the table it comes into
 
 
 class Observer(Gatherer):
-    """Reads a file into observations."""
+    """Reads a file into observations. `points` are those of all tables so far, `problems` are there after the last."""
 
     def __init__(self, window: ByteWindow, node: str, progress: Callable[[int], None]) -> None:
         super().__init__(window)
+        self.points: list[ObservationPoint] = []
+        self.problems: list[Problem] = []
         self._node, self._progress = node, progress
         self._steps: Iterator[int] = iter(())
+        self._ended = False
         self._timeless = 0
-        self._columns = Columns(OBSERVATIONS)
-        self._points = PointNumbers()
+        self._numbers = PointNumbers()
+        self._frames_per_table = self._frames_left = 0
+        self._columns = Columns(OBSERVATIONS)  # of this table
+        self._first_row = 0  # of it, in the file
+        self._fragments: list[Array] = []  # rows of it
+        self._ties = FragmentTies()
 
-    def observe(self, steps: Iterator[int]) -> Capture:
-        """Everything in the file, whose frames `steps` (a `walk` of this gatherer) finds. To be called once."""
-        self._steps = steps
-        Lanes(self._lane, self._take, self._decode, self._is_full, self._place, self._store).run()
+    def tables(self, steps: Iterator[int], frames: int) -> Iterator[Table]:
+        """Everything in the file, whose frames `steps` (a `walk` of this gatherer) finds, in tables of about as many `frames`.
+
+        To be called once. At least one table; `outer` counts through all of them, and is of the same table.
+        """
+        self._steps, self._frames_per_table = steps, frames
+        lanes = Lanes(self._lane, self._take, self._decode, self._is_full, self._place, self._store)
+        while True:
+            self._frames_left = frames
+            lanes.run()
+            table = self._next_table()
+            self.points[:] = self._named_points()
+            if self._ended:
+                break
+            yield table
         self._report_clocks()
-        problems = self.told()
-        table = self._columns.table()
-        points = self._name_points(table)
-        tie_fragments(table)
-        return Capture(self.file, self._node, OBSERVATIONS.check(table), points, self.statistics, problems)
+        self.problems[:] = self.told()
+        yield table
+
+    def _next_table(self) -> Table:
+        """The rows so far, but those that wait for more of the file, with which the next table begins."""
+        columns, fragments = self._columns, np.concatenate([*self._fragments, np.empty(0, "i8")])
+        done = self._ties.tie(columns.rows(), fragments, self._first_row)
+        if self._ended:
+            done = columns.size
+        else:
+            self._columns = Columns(OBSERVATIONS)
+            self._columns.append(columns.rows(done), 0)
+        self._fragments = [fragments[fragments >= done] - done]
+        self._first_row += done
+        return OBSERVATIONS.check(columns.table(done))
 
     def _lane(self) -> _Lane:
         return _Lane(np.empty(len(self.frames), FRAME), Buffer())
 
     def _take(self, lane: _Lane) -> _Chunk | None:
-        """The next frames, in the lane's own memory."""
+        """The next frames, in the lane's own memory; None also where the table has enough."""
+        if self._ended or self._frames_left <= 0:
+            return None
         self.frames, self.window.buffer = lane.frames, lane.buffer
         count = next(self._steps, 0)
         if not count:
+            self._ended = True
             return None
         frames, statistics, first = lane.frames[:count], self.statistics, self.statistics.frames + 1
         timeless, truncated, captured = _survey(frames, self.clocks, first)
@@ -116,23 +149,30 @@ class Observer(Gatherer):
             statistics.first_ns = int(frames["time_ns"][0])
         statistics.last_ns = int(frames["time_ns"][-1])
         statistics.frames += count
+        self._frames_left -= count
         self._progress(self.window.base)
-        return _Chunk(self.window.data, frames, self.clocks, first, self.window.share)
+        share = max(self.window.share, 1 - self._frames_left / self._frames_per_table)
+        return _Chunk(self.window.data, frames, self.clocks, first, min(share, 1.0))
 
     def _decode(self, lane: _Lane, chunk: _Chunk) -> None:
-        lane.found, lane.other = decode_frames(chunk.data, chunk.frames, chunk.interfaces, chunk.first_frame, 0, lane.rows, lane.ifindexes)
+        rows = lane.rows
+        lane.found, lane.other = decode_frames(chunk.data, chunk.frames, chunk.interfaces, chunk.first_frame, 0, rows, lane.ifindexes)
+        lane.fragments = find_fragments(rows.fragment_offset[: lane.found], rows.known[: lane.found], lane.pieces)
 
     def _is_full(self, lane: _Lane) -> bool:
         return not self._columns.has_room(lane.found)
 
     def _place(self, lane: _Lane, chunk: _Chunk) -> int:
-        """Which row is the chunk's first."""
-        self._points.number(lane.rows.point[: lane.found], lane.ifindexes[: lane.found])
+        """Which row of the table is the chunk's first."""
+        self._numbers.number(lane.rows.point[: lane.found], lane.ifindexes[: lane.found])
         self.statistics.other += lane.other
-        return self._columns.reserve(lane.found, chunk.share)
+        first = self._columns.reserve(lane.found, chunk.share)
+        if lane.fragments:
+            self._fragments.append(first + lane.pieces[: lane.fragments])
+        return first
 
     def _store(self, lane: _Lane, _chunk: _Chunk, first_row: int) -> None:
-        _count_from(lane.rows.outer[: lane.found], first_row)
+        _count_from(lane.rows.outer[: lane.found], self._first_row + first_row)
         self._columns.move(lane.columns, lane.found, first_row)
 
     def _report_clocks(self) -> None:
@@ -147,13 +187,11 @@ class Observer(Gatherer):
         if self._timeless:
             self.report(f"frames without a time: {self._timeless}", "they count as of 1970; capture with tcpdump or dumpcap")
 
-    def _name_points(self, table: Table) -> list[ObservationPoint]:
-        """The observation points by interface and ifindex; `table` comes to refer to them in this order."""
-        pairs, rank = self._points.ranked()
+    def _named_points(self) -> list[ObservationPoint]:
+        """The observation points so far, in the order of their numbers."""
         points = []
-        for index, ifindex in pairs:
+        for index, ifindex in self._numbers.pairs():
             interface = self.interfaces[index]
             name = f"if{ifindex}" if ifindex >= 0 else interface.name or ("any" if len(self.interfaces) == 1 else f"interface {index}")
             points.append(ObservationPoint(self._node, name, ifindex, self.file, interface.link_type, interface.resolution_ns))
-        renumber(table["point"], rank)
         return points

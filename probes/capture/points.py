@@ -28,13 +28,6 @@ def _look_up(points: Array, ifindexes: Array, known: Array, numbers: Array, miss
     return count
 
 
-@bare
-def renumber(numbers: Array, new: Array) -> None:
-    """Replace each of `numbers` by what `new` has at that place, without a second array as large."""
-    for row in range(len(numbers)):
-        numbers[row] = new[numbers[row]]
-
-
 class PointNumbers:
     """Numbers every (interface of the file, ifindex or -1) pair in the order they appear."""
 
@@ -49,17 +42,14 @@ class PointNumbers:
         missing, pairs = np.empty(len(points), "i8"), np.empty(len(points), "i8")
         count = _look_up(points, ifindexes, self._known_pairs, self._known_numbers, missing, pairs)
         if count:
-            new, inverse = np.unique(pairs[:count], return_inverse=True)
-            numbers = np.array([self._numbers.setdefault(pair, len(self._numbers)) for pair in new.tolist()], "u4")
+            new, first, inverse = np.unique(pairs[:count], return_index=True, return_inverse=True)
+            for pair in new[np.argsort(first)].tolist():
+                self._numbers.setdefault(pair, len(self._numbers))
+            numbers = np.array([self._numbers[pair] for pair in new.tolist()], "u4")
             points[missing[:count]] = numbers[inverse]
             place = (new ^ (new >> 32)) & (KNOWN - 1)
             self._known_pairs[place], self._known_numbers[place] = new, numbers
 
-    def ranked(self) -> tuple[list[tuple[int, int]], Array]:
-        """`(interface, ifindex)` of all pairs in ascending order, and the place in that order of each number."""
-        rank = np.zeros(len(self._numbers), "u4")
-        pairs = []
-        for place, (pair, number) in enumerate(sorted(self._numbers.items())):
-            rank[number] = place
-            pairs.append((pair >> 32, (pair & 0xFFFF_FFFF) - 1))
-        return pairs, rank
+    def pairs(self) -> list[tuple[int, int]]:
+        """The pairs so far, in the order of their numbers."""
+        return [(pair >> 32, (pair & 0xFFFF_FFFF) - 1) for pair in self._numbers]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import numpy as np
 
 from probes.capture import pcap, pcapng
-from probes.capture.gather import Capture, CaptureStatistics, Gatherer
+from probes.capture.gather import Capture, CapturePieces, CaptureStatistics, Gatherer
 from probes.capture.observe import Observer
 from probes.capture.stream import ByteWindow
 from probes.schema import OBSERVATIONS, ObservationPoint, Table
 
-__all__ = ["Capture", "CaptureStatistics", "merge_captures", "read_capture", "walk"]
+__all__ = ["Capture", "CapturePieces", "CaptureStatistics", "merge_captures", "read_capture", "read_pieces", "walk"]
 
 
 def read_capture(stream: BinaryIO, file: str, node: str, progress: Callable[[int], None] = lambda _position: None) -> Capture:
@@ -22,8 +23,21 @@ def read_capture(stream: BinaryIO, file: str, node: str, progress: Callable[[int
     `progress` is called with the position in the decompressed stream. Damage never raises: what is readable is decoded, the rest is a
     line in `problems`. A stream that is no capture at all gives no observations and one problem of severity "error".
     """
+    pieces = read_pieces(stream, file, node, sys.maxsize, progress)
+    (observations,) = pieces.tables
+    return Capture(file, node, observations, pieces.points, pieces.statistics, pieces.problems)
+
+
+def read_pieces(
+    stream: BinaryIO, file: str, node: str, frames: int = 1 << 20, progress: Callable[[int], None] = lambda _position: None
+) -> CapturePieces:  # fmt: skip
+    """Like `read_capture`, for captures of any size: in tables of about as many `frames` each, decoded as they are asked for.
+
+    One after the other they are `read_capture`'s observations.
+    """
     observer = Observer(ByteWindow(stream, file), node, progress)
-    return observer.observe(walk(observer))
+    tables = observer.tables(walk(observer), frames)
+    return CapturePieces(tables, observer.points, observer.statistics, observer.problems)
 
 
 def walk(gatherer: Gatherer) -> Iterator[int]:

@@ -52,7 +52,8 @@ class _Messages(Gatherer):
         frames = self.frames[:count]
         rows = np.zeros(int(frames["captured"].sum()) // SMALLEST_BYTES + 1, ENTRY)
         found, bad, first_bad = read_messages(self.window.data, frames, self.clocks["link_type"], rows, self.zones)
-        self.ledger.append(rows[:found].view(LEDGER.dtype), self.window.share)
+        entries = rows[:found].view(LEDGER.dtype)
+        self.ledger.append({column.name: entries[column.name] for column in LEDGER.columns}, self.window.share)
         if bad and not self._bad:
             self._first_bad = self.statistics.frames + 1 + first_bad
         self._bad += bad
@@ -86,4 +87,4 @@ def read_netlink(stream: BinaryIO, file: str) -> tuple[Table, list[Problem]]:
     messages = _Messages(ByteWindow(stream, file))
     for count in walk(messages):
         messages.decode(count)
-    return LEDGER.check(messages.ledger.table()), messages.problems()
+    return LEDGER.check(messages.ledger.table(messages.ledger.size)), messages.problems()
