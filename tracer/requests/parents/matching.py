@@ -20,41 +20,43 @@ _SMALLEST = 1e-300
 def _messages(
     call: Array, parent: Array, weight: Array, alone: Array, idle: Array, exclusive: Array, upward: Array, downward: Array
 ) -> int:
-    """Pass messages along all pairs until they settle; returns the rounds that took.
+    """Pass messages along all pairs, which are sorted by call, until they settle; returns the rounds that took.
 
     `upward[e]` is what a call says of pair e to the parent, `downward[e]` what the parent says to the call, both as odds. `alone` is each
     call's weight of having no parent, `idle` each parent's of having no such call.
     """
-    rounds = 0
+    rounds, pairs = 0, len(call)
     for round_ in range(MOST_ROUNDS):
         rounds = round_ + 1
-        moved = 0.0
-        at_call, at_parent = np.zeros(len(alone)), np.zeros(len(idle))
-        for e in range(len(call)):
-            at_call[call[e]] += weight[e] * downward[e]
-        for e in range(len(call)):
-            rest = max(alone[call[e]] + at_call[call[e]] - weight[e] * downward[e], _SMALLEST)
-            said = 1.0 / rest
-            moved = max(moved, abs(said - upward[e]) / max(said, upward[e]))
-            upward[e] = DAMPING * upward[e] + (1 - DAMPING) * said
-        for e in range(len(call)):
+        settled = True
+        at_parent = np.zeros(len(idle))
+        begin = 0
+        while begin < pairs:
+            mine, end, at_call = call[begin], begin, 0.0
+            while end < pairs and call[end] == mine:
+                at_call += weight[end] * downward[end]
+                end += 1
+            for e in range(begin, end):
+                said = 1.0 / max(alone[mine] + at_call - weight[e] * downward[e], _SMALLEST)
+                settled = settled and abs(said - upward[e]) / max(said, upward[e]) < SETTLED
+                upward[e] = DAMPING * upward[e] + (1 - DAMPING) * said
+                if exclusive[mine]:
+                    at_parent[parent[e]] += weight[e] * upward[e]
+            begin = end
+        for e in range(pairs):
             if exclusive[call[e]]:
-                at_parent[parent[e]] += weight[e] * upward[e]
-        for e in range(len(call)):
-            if exclusive[call[e]]:
-                rest = max(idle[parent[e]] + at_parent[parent[e]] - weight[e] * upward[e], _SMALLEST)
-                said = 1.0 / rest
-                moved = max(moved, abs(said - downward[e]) / max(said, downward[e]))
+                said = 1.0 / max(idle[parent[e]] + at_parent[parent[e]] - weight[e] * upward[e], _SMALLEST)
+                settled = settled and abs(said - downward[e]) / max(said, downward[e]) < SETTLED
                 downward[e] = DAMPING * downward[e] + (1 - DAMPING) * said
             else:
                 downward[e] = 1.0
-        if moved < SETTLED:
+        if settled:
             break
     return rounds
 
 
 def marginals(call: Array, parent: Array, score: Array, alone: Array, idle: Array, exclusive: Array) -> Array:
-    """The probability (float64) of each pair (`call[e]`, `parent[e]`, int64 from 0) whose evidence is `score[e]` (log weight).
+    """The probability (float64) of each pair (`call[e]`, `parent[e]`, int64 from 0, by call) whose evidence is `score[e]` (log weight).
 
     `alone` is the log weight of each call having no parent, `idle` the weight of each parent having no call that is `exclusive` (bool per
     call: no other exclusive call may have its parent).

@@ -74,6 +74,10 @@ def overtakings(came: Array, went: Array, group: Array, chosen_came: Array, chos
     Chosen pairs are sorted by group and by `chosen_came`. `own` is the chosen pair of the same call, which does not count.
     """
     found = np.zeros(len(came), np.int64)
+    latest = chosen_went.copy()  # of those of the group up to here
+    for here in range(1, len(latest)):
+        if chosen_group[here] == chosen_group[here - 1]:
+            latest[here] = max(latest[here], latest[here - 1])
     for index in range(len(came)):
         low, high = 0, len(chosen_came)
         while low < high:
@@ -84,7 +88,7 @@ def overtakings(came: Array, went: Array, group: Array, chosen_came: Array, chos
                 high = middle
         here = low - 1
         steps = 0
-        while here >= 0 and chosen_group[here] == group[index] and steps < 512:
+        while here >= 0 and chosen_group[here] == group[index] and steps < 512 and latest[here] > went[index]:
             if here != own[index] and chosen_went[here] > went[index]:
                 found[index] += 1
             here, steps = here - 1, steps + 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from probes.jit import inlined, kernel, wide
+from probes.jit import bare, inside, wide
 from probes.schema import Array
 
 STEPS = 12_000_000  # at most, of all calls together
@@ -18,11 +18,13 @@ MOST_SWEEPS, LEAST_SWEEPS = 20_000, 500
 BURN_IN = 0.1
 _SEED = 0x9E3779B97F4A7C15
 NONE = -1
+_DICE = 1_000_000_008  # one more than there are faces
+_HOPELESS = -21.0  # less than the log of the smallest chance
 MOST_PUSHED = 6  # calls in a row
 ONE_IN = 4  # steps pushes on
 
 
-@inlined
+@inside
 def _next(state: Array) -> int:
     """The next of xorshift64's numbers (Marsaglia, J. Stat. Softw. 8(14), 2003), as a non-negative int64."""
     x = state[0]
@@ -33,13 +35,22 @@ def _next(state: Array) -> int:
     return wide(x >> np.uint64(1))
 
 
-@inlined
+@inside
 def _chance(state: Array) -> float:
     """A number between 0 and 1, neither of them."""
-    return (_next(state) % 1_000_000_007 + 1) / 1_000_000_008
+    return (_next(state) % (_DICE - 1) + 1) / _DICE
 
 
-@inlined
+@inside
+def _accepted(state: Array, change: float) -> bool:
+    """Whether a step that changes the log weight so is taken (Metropolis)."""
+    if change >= 0:
+        return True
+    chance = _chance(state)
+    return change >= _HOPELESS and np.log(chance) <= change
+
+
+@inside
 def _pair(first: Array, slot: Array, call: int, wanted: int) -> int:
     """The pair of `call` with slot `wanted`; NONE where it has no such candidate."""
     for pair in range(first[call], first[call + 1]):
@@ -48,7 +59,17 @@ def _pair(first: Array, slot: Array, call: int, wanted: int) -> int:
     return NONE
 
 
-@inlined
+@inside
+def _hold(call: int, pair: int, held: Array, since: Array, sweep: int, counts: Array) -> None:
+    """Have `call` hold `pair` from `sweep` on, and count the sweeps for which it held another."""
+    if sweep > since[call]:
+        if held[call] != NONE:
+            counts[held[call]] += sweep - since[call]
+        since[call] = sweep
+    held[call] = pair
+
+
+@inside
 def _pushing(  # noqa: PLR0913, PLR0917 - columns
     first: Array, slot: Array, score: Array, alone: Array, idle: Array, held: Array, owner: Array, state: Array, moved: Array, to: Array
 ) -> tuple[int, float]:
@@ -83,36 +104,37 @@ def _pushing(  # noqa: PLR0913, PLR0917 - columns
         moved[pushed] = other
 
 
-@inlined
+@inside
 def _push(  # noqa: PLR0913, PLR0917 - columns
-    first: Array, slot: Array, score: Array, alone: Array, idle: Array, held: Array, owner: Array, state: Array, moved: Array, to: Array
-) -> None:
+    first: Array, slot: Array, score: Array, alone: Array, idle: Array, held: Array, owner: Array, state: Array, moved: Array, to: Array,
+    since: Array, sweep: int, counts: Array,
+) -> None:  # fmt: skip
     """Take such a step from `moved[0]` on, or do not."""
     pushed, change = _pushing(first, slot, score, alone, idle, held, owner, state, moved, to)
-    if pushed == 0 or (change < 0 and np.log(_chance(state)) > change):
+    if pushed == 0 or not _accepted(state, change):
         return
     for place in range(pushed):
         if held[moved[place]] != NONE:
             owner[slot[held[moved[place]]]] = NONE
     for place in range(pushed):
-        held[moved[place]] = to[place]
+        _hold(moved[place], to[place], held, since, sweep, counts)
         if to[place] != NONE:
             owner[slot[to[place]]] = moved[place]
 
 
-@kernel
-def _walk(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop over columns
-    first: Array, slot: Array, score: Array, alone: Array, idle: Array, exclusive: Array, held: Array, sweeps: int, counts: Array
-) -> int:
-    """Walk from the matching `held` (pair of each call, NONE without parent), counting pairs in `counts`; returns the sweeps counted."""
+@bare
+def _walk(  # noqa: C901, PLR0912, PLR0913, PLR0917 - one loop over columns
+    first: Array, slot: Array, score: Array, alone: Array, idle: Array, exclusive: Array, held: Array, sweeps: int, counts: Array,
+    owner: Array, state: Array, moved: Array, to: Array, since: Array,
+) -> None:  # fmt: skip
+    """Walk from the matching `held` (pair of each call, NONE without parent), adding to `counts` how many sweeps each pair was held.
+
+    `owner` is the call that holds each slot, `since` the sweep from which on what each call holds is counted, the first time and then on.
+    """
     calls = len(first) - 1
-    owner = np.full(len(idle), NONE)
     for call in range(calls):
         if held[call] != NONE and exclusive[call]:
             owner[slot[held[call]]] = call
-    state = np.full(1, np.uint64(_SEED))
-    moved, to = np.empty(MOST_PUSHED, np.int64), np.empty(MOST_PUSHED, np.int64)
-    counted = 0
     for sweep in range(sweeps):
         for _ in range(calls):
             call = _next(state) % calls
@@ -121,7 +143,7 @@ def _walk(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop over col
                 continue
             if exclusive[call] and _next(state) % ONE_IN == 0:
                 moved[0] = call
-                _push(first, slot, score, alone, idle, held, owner, state, moved, to)
+                _push(first, slot, score, alone, idle, held, owner, state, moved, to, since, sweep, counts)
                 continue
             pick = _next(state) % (options + 1)
             target = NONE if pick == options else first[call] + pick
@@ -145,7 +167,7 @@ def _walk(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop over col
                         change += np.log((options + 1.0) / (first[other + 1] - first[other] + 1.0))
                 elif left != NONE:
                     change += idle[left]
-            if change < 0 and np.log(_chance(state)) > change:
+            if not _accepted(state, change):
                 continue
             if exclusive[call]:
                 if now != NONE:
@@ -153,14 +175,10 @@ def _walk(  # noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - one loop over col
                 if target != NONE:
                     owner[slot[target]] = call
                 if other != NONE:
-                    held[other] = others
-            held[call] = target
-        if sweep >= sweeps * BURN_IN:
-            counted += 1
-            for call in range(calls):
-                if held[call] != NONE:
-                    counts[held[call]] += 1
-    return counted
+                    _hold(other, others, held, since, sweep, counts)
+            _hold(call, target, held, since, sweep, counts)
+    for call in range(calls):
+        _hold(call, NONE, held, since, sweeps, counts)
 
 
 def shares(call: Array, slot: Array, score: Array, alone: Array, idle: Array, exclusive: Array, likely: Array) -> Array:
@@ -175,9 +193,12 @@ def shares(call: Array, slot: Array, score: Array, alone: Array, idle: Array, ex
     first = np.searchsorted(call, np.arange(calls + 1))
     held = _start(call, slot, likely, calls, exclusive)
     sweeps = int(np.clip(STEPS // calls, LEAST_SWEEPS, MOST_SWEEPS))
-    counts = np.zeros(len(call))
-    counted = _walk(first, slot.astype("i8"), score, alone, idle, exclusive, held, sweeps, counts)
-    return np.asarray(counts / max(counted, 1))
+    counts, unburnt = np.zeros(len(call), "i8"), int(np.ceil(sweeps * BURN_IN))
+    _walk(
+        first, slot.astype("i8"), score, alone, idle, exclusive, held, sweeps, counts, np.full(len(idle), NONE), np.full(1, _SEED, "u8"),
+        np.empty(MOST_PUSHED, "i8"), np.empty(MOST_PUSHED, "i8"), np.full(calls, unburnt),
+    )  # fmt: skip
+    return np.asarray(counts / (sweeps - unburnt))
 
 
 def _start(call: Array, slot: Array, likely: Array, calls: int, exclusive: Array) -> Array:
