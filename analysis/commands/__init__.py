@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -55,4 +56,6 @@ def root(
 
 def main() -> None:
     """The `hopline` command."""
+    # Our matrices are small; threads of OpenBLAS that spin until the others are done took forty times the work on a busy machine.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     app()
