@@ -27,10 +27,10 @@ def made(
     found = []
     for services in SIZES:
         own_of = chance.normal(0, round_ns, PLAN.rounds)
-        for number, count in PLAN.turns():
+        for turn, (number, count) in enumerate(PLAN.turns()):
             own = own_of[number]
             for target in ("random", "last"):
-                position = spread(services, count, chance) if target == "random" else np.full(count, services - 1)
+                position = spread(services, count, turn, chance) if target == "random" else np.full(count, services - 1)
                 expected = start_ns + slope_ns * position - (warm_ns if target == "last" else 0)
                 times = 700 + own + expected * chance.lognormal(0, 0.1, count) + np.where(chance.random(count) < 0.02, 50_000, 0)
                 later = 550 + 800 * chance.lognormal(0, 0.1, 3 * count)

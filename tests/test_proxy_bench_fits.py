@@ -134,10 +134,17 @@ def test_the_page_holds_every_figure_and_no_foreign_markup() -> None:
 
 @pytest.mark.parametrize(("services", "count"), [(1, 23), (7, 101), (101, 23), (1009, 250)])
 def test_random_positions_are_spread_over_all_services(services: int, count: int) -> None:
-    found = spread(services, count, np.random.default_rng(0))
+    found = spread(services, count, 5, np.random.default_rng(0))
     assert found.min() >= 0
     assert found.max() < services
     held = np.bincount(found * min(services, count) // services, minlength=min(services, count))
     assert held.min() >= count // services - 1
     assert held.max() <= max(2, count // services + 2)
     assert (np.diff(found) < 0).any() == (services > 1)
+
+
+def test_each_draw_asks_other_services_in_the_same_order_of_ways() -> None:
+    services, count, step = 10_007, 211, 10_007 / 211
+    first, *others = (spread(services, count, number, np.random.default_rng(7)) for number in range(23))
+    assert len(np.unique(np.concatenate([first, *others]))) == 23 * count
+    assert max(np.abs(each - first).max() for each in others) <= step

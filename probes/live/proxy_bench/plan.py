@@ -11,7 +11,7 @@ from probes.live.proxy_bench.rulesets import Texts
 from probes.schema import Array
 
 TARGETS = ("random", "last")
-TURNS = 4  # bursts of a cell in one round, if it has so many connections: the machine's moods are shorter than a round
+TURNS = 6  # bursts of a cell in one round, if it has so many connections: the machine's moods are shorter than a round
 BASELINE = "none"  # the node that has no rules: clients ask the endpoint itself
 
 

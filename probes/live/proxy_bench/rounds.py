@@ -8,6 +8,7 @@ nothing.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -19,10 +20,11 @@ from probes.live.proxy_bench.plan import BASELINE, TARGETS, Cost, Plan, Sample
 from probes.live.proxy_bench.quiet import undisturbed
 from probes.schema import Array
 
-WARM_UP = 50  # connections before each burst that are not counted: caches and branches are then as in its middle
+WARM_UP = 50  # connections before each burst that are not counted, to other Services: code and common chains are then as in its middle
 GAUGE = 40  # connections of one look
 CALIBRATION = 25  # looks before anything is measured
 QUIET = 1.1  # times the shortest that was seen
+GOLDEN = (5**0.5 - 1) / 2  # multiples of it, less their whole part, lie evenly between 0 and 1, however many there are
 COST_PAIRS, COST_BURST = 31, 200
 
 
@@ -52,39 +54,45 @@ class Gauge:
 def bursts(plan: Plan, size: int, places: Mapping[str, Place], gauge: Gauge, chance: np.random.Generator) -> Iterator[Sample]:
     """Every mode and target, and the baseline, at each turn, in an order by chance; then again what was disturbed.
 
-    Of what is disturbed at every attempt, the least disturbed one.
+    Of what is disturbed at every attempt, the least disturbed one. A random Service is another one at each attempt, as long as
+    there are others. Long and short ways through the rules follow one another alike in every round and mode: what one leaves in the caches
+    is what the next finds there.
     """
     cells = [(name, target) for name in plan.modes for target in TARGETS] + [(BASELINE, TARGETS[0])]
     turns = plan.turns()
+    drawn = {name: itertools.count() for name in places}
     waiting = deque((turn, *cells[at]) for turn in range(len(turns)) for at in chance.permutation(len(cells)).tolist())
     tried: dict[tuple[int, str, str], list[Sample]] = {}
     while waiting:
         turn, name, target = burst = waiting.popleft()
         (number, count), last = turns[turn], len(places[name].fronts) - 1
-        wanted = spread(last + 1, count, chance) if target == "random" else np.full(count, last)
+        order = np.random.default_rng((plan.seed, turn % (len(turns) // plan.rounds)))
+        warm, wanted = (
+            spread(last + 1, some, next(drawn[name]), order) if target == "random" else np.full(some, last) for some in (WARM_UP, count)
+        )
         attempts = tried.setdefault(burst, [])
-        attempts.append(_burst(name, size, target, number, places[name], wanted, gauge))
+        attempts.append(_burst(name, size, target, number, places[name], warm, wanted, gauge))
         if attempts[-1].disturbance > QUIET and len(attempts) < plan.attempts:
             waiting.append(burst)
         else:
             yield replace(min(attempts, key=lambda each: each.disturbance), attempts=len(attempts))
 
 
-def spread(services: int, count: int, chance: np.random.Generator) -> Array:
-    """`count` of `services` positions (i8), each as likely as any, evenly over them all (stratified), in an order by chance.
+def spread(services: int, count: int, number: int, chance: np.random.Generator) -> Array:
+    """`count` of `services` positions (i8) at equal distances over them all, in an order by chance; others for each `number`.
 
     Positions drawn independently would make a round's median vary by where they happen to lie.
     """
-    found = ((np.arange(count) + chance.random(count)) * services / count).astype("i8")
+    found = ((np.arange(count) + number * GOLDEN % 1) * services / count).astype("i8")
     return chance.permutation(np.minimum(found, services - 1))
 
 
-def _burst(name: str, size: int, target: str, number: int, place: Place, wanted: Array, gauge: Gauge) -> Sample:
-    """Connections to the Services at positions `wanted`, between two looks at the gauge."""
+def _burst(name: str, size: int, target: str, number: int, place: Place, warm: Array, wanted: Array, gauge: Gauge) -> Sample:
+    """Connections to the Services at positions `wanted`, after those at `warm`, between two looks at the gauge."""
     direct = name == BASELINE
     with undisturbed():
         place.forget()
-        place.burst(wanted[:WARM_UP], direct=direct)
+        place.burst(warm, direct=direct)
         before = gauge.look()
         first_ns, position, established_ns = place.burst(wanted, direct=direct)
         after = gauge.look()
