@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from analysis.records import Record
+from tracer.bundle import Bundle
 from tracer.status import STATUSES
 from tracer.trace import Trace
 
@@ -15,22 +18,61 @@ if TYPE_CHECKING:  # connections alone need none of it
 Summary = dict[str, Any]
 
 
-def summarise(trace: Trace, records: list[Record]) -> Summary:
+@dataclass(slots=True)
+class Tally:
+    """Connections counted by protocol and status, those with something left open by reason, those translated; and segments sent again."""
+
+    by_protocol: Counter[str] = field(default_factory=Counter)
+    by_status: Counter[str] = field(default_factory=Counter)
+    unmatched: Counter[str] = field(default_factory=Counter)
+    translated: int = 0
+    retransmissions: int = 0
+
+    def count(self, record: Record) -> None:
+        """Take in one more connection."""
+        self.by_protocol[record["protocol"]] += 1
+        self.by_status[record["status"]] += 1
+        self.translated += bool(record["translations"])
+        self.retransmissions += record["retransmissions"]
+        self.unmatched.update(left_open(record))
+
+    def add(self, other: Tally) -> None:
+        """Take in what another one counted."""
+        self.by_protocol += other.by_protocol
+        self.by_status += other.by_status
+        self.unmatched += other.unmatched
+        self.translated += other.translated
+        self.retransmissions += other.retransmissions
+
+
+def tally(records: Iterable[Record]) -> Tally:
+    """All of `records` counted."""
+    found = Tally()
+    for record in records:
+        found.count(record)
+    return found
+
+
+def summarise(trace: Trace, records: Iterable[Record]) -> Summary:
+    """What `told` tells; `records` are all of the trace's, not a selection."""
+    return told(trace.bundle, tally(records))
+
+
+def told(bundle: Bundle, connections: Tally) -> Summary:
     """Files, packets, capture drops, truncation, evidence per node, and connections by status and by what could not be told.
 
-    `records` are all of the trace's, not a selection. Every count is an int; unknown is None.
+    Every count is an int; unknown is None.
     """
-    bundle, tables = trace.bundle, trace.tables
     captures = {
         file: {
-            "node": next((point.node for point in tables.points if point.file == file), None),
+            "node": next((point.node for point in bundle.points if point.file == file), None),
             "frames": each.frames, "bytes": each.bytes, "truncated_frames": each.truncated, "non_ip_frames": each.other,
             "dropped_by_capture": each.dropped, "first_ns": each.first_ns, "last_ns": each.last_ns,
             "comments": [{"frame": frame, "text": text} for frame, text in each.comments],
         }
         for file, each in bundle.captures.items()
     }  # fmt: skip
-    captured = {point.node for point in tables.points}
+    captured = {point.node for point in bundle.points}
     known = {str(item.get("metadata", {}).get("name")) for item in bundle.timeline.objects("Node")}
     first = [each["first_ns"] for each in captures.values() if each["first_ns"] is not None]
     last = [each["last_ns"] for each in captures.values() if each["last_ns"] is not None]
@@ -38,23 +80,23 @@ def summarise(trace: Trace, records: list[Record]) -> Summary:
         "files": {kind: sorted(path.name for path in paths) for kind, paths in sorted(bundle.files.items()) if paths},
         "captures": captures,
         "first_ns": min(first, default=None), "last_ns": max(last, default=None),
-        "nodes": {node: _node(trace, node, captured) for node in sorted(captured | known | set(bundle.ledgers))},
+        "nodes": {node: _node(bundle, node, captured) for node in sorted(captured | known | set(bundle.ledgers))},
         "nodes_not_captured": sorted(known - captured),
         "cluster": {kind: len(bundle.timeline.objects(kind)) for kind in ("Node", "Pod", "Service", "EndpointSlice")},
         "connections": {
-            "total": len(records), "by_status": {status: sum(r["status"] == status for r in records) for status in STATUSES},
-            "by_protocol": dict(sorted(Counter(r["protocol"] for r in records).items())),
-            "translated": sum(bool(r["translations"]) for r in records), "retransmissions": sum(r["retransmissions"] for r in records),
+            "total": connections.by_status.total(), "by_status": {status: connections.by_status[status] for status in STATUSES},
+            "by_protocol": dict(sorted(connections.by_protocol.items())),
+            "translated": connections.translated, "retransmissions": connections.retransmissions,
         },
-        "unmatched": unmatched(records),
+        "unmatched": dict(sorted(connections.unmatched.items())),
         "problems": [
             {"file": p.file, "offset": p.offset, "what": p.what, "remedy": p.remedy, "severity": p.severity} for p in bundle.problems
         ],
     }  # fmt: skip
 
 
-def _node(trace: Trace, node: str, captured: set[str]) -> Summary:
-    rules, ledger = trace.bundle.rules.get(node), trace.bundle.ledgers.get(node)
+def _node(bundle: Bundle, node: str, captured: set[str]) -> Summary:
+    rules, ledger = bundle.rules.get(node), bundle.ledgers.get(node)
     return {
         "captured": node in captured,
         "kube_proxy_mode": rules.mode if rules else None,
@@ -76,18 +118,15 @@ def summarise_requests(found: RequestTrace, records: list[Record]) -> Summary:
     }  # fmt: skip
 
 
-def unmatched(records: list[Record]) -> dict[str, int]:
-    """Connections with something left open, by reason."""
-    reasons: Counter[str] = Counter()
-    for record in records:
-        if record["original"] is None:
-            reasons["the tuple before translation was not seen"] += 1
-        if record["translated"] is None and record["status"] in ("open", "closed", "reset"):
-            reasons["the tuple after translation was not seen"] += 1
-        for side in ("client", "server"):
-            if record[side] and record[side]["kind"] is None:
-                reasons[f"the {side}'s address has no known owner"] += 1
-    return dict(sorted(reasons.items()))
+def left_open(record: Record) -> Iterator[str]:
+    """What could not be told of a connection."""
+    if record["original"] is None:
+        yield "the tuple before translation was not seen"
+    if record["translated"] is None and record["status"] in ("open", "closed", "reset"):
+        yield "the tuple after translation was not seen"
+    for side in ("client", "server"):
+        if record[side] and record[side]["kind"] is None:
+            yield f"the {side}'s address has no known owner"
 
 
 def not_seen(summary: Summary) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import sys
 import tempfile
 import tomllib
@@ -150,10 +151,8 @@ def _unpack(content: bytes) -> bytes:
 class _Reading:
     """Reads the files of a bundle and gathers what cannot be read."""
 
-    def __init__(
-        self, files: dict[str, list[Path]], folders: frozenset[Path], progress: Callable[[str, int], None], kept: IO[bytes] | None
-    ) -> None:
-        self.files, self.folders, self.progress, self.kept = files, folders, progress, kept
+    def __init__(self, files: dict[str, list[Path]], folders: frozenset[Path]) -> None:
+        self.files, self.folders = files, folders
         self.problems: list[Problem] = []
         self.nodes = self._settings()
 
@@ -168,16 +167,11 @@ class _Reading:
             names |= {str(file): str(node) for file, node in content.get("nodes", {}).items()}
         return names
 
-    def _unopened(self, path: Path, error: OSError) -> None:
-        self.problems.append(
-            Problem(str(path), f"cannot be read: {error.strerror}", "it was left out; check its permissions", None, "error")
-        )
-
     def content(self, path: Path) -> bytes | None:
         try:
             packed = path.read_bytes()
         except OSError as error:
-            self._unopened(path, error)
+            self.problems.append(unopened(path, error))
             return None
         content = _unpack(packed)
         if packed and not content:
@@ -190,12 +184,11 @@ class _Reading:
             if content is not None:
                 yield node_of(path, self.nodes, self.folders), path, content
 
-    def captures(self) -> list[tuple[Path, Capture]]:
-        """All captures, those with equal content once, in the order of node and file name; each with its file."""
+    def captures(self) -> list[CaptureFile]:
+        """All captures, those with equal content once, in the order of node and file name."""
         paths = sorted(self._distinct(), key=lambda path: (node_of(path, self.nodes, self.folders), path.name, str(path)))
-        with ThreadPoolExecutor(READERS) as readers:
-            read = zip(paths, readers.map(self._capture, paths), strict=True)
-            return [(path, capture) for path, capture in read if capture is not None]
+        names = ("standard input" if path == STANDARD_INPUT else path.name for path in paths)
+        return [CaptureFile(path, name, node_of(path, self.nodes, self.folders)) for path, name in zip(paths, names, strict=True)]
 
     def _distinct(self) -> Iterable[Path]:
         sizes: dict[int, list[Path]] = {}
@@ -213,25 +206,6 @@ class _Reading:
                 seen[digest] = path
                 yield path
 
-    def _capture(self, path: Path) -> Capture | None:
-        node = node_of(path, self.nodes, self.folders)
-        name = "standard input" if path == STANDARD_INPUT else path.name
-        try:
-            stream = self._standard_input() if path == STANDARD_INPUT else path.open("rb")
-        except OSError as error:
-            self._unopened(path, error)
-            return None
-        with stream:
-            return read_capture(stream, name, node, lambda position: self.progress(str(path), position))
-
-    def _standard_input(self) -> BinaryIO:
-        if self.kept is None:
-            return sys.stdin.buffer
-        while chunk := sys.stdin.buffer.read(1 << 20):
-            self.kept.write(chunk)
-        self.kept.seek(0)
-        return os.fdopen(os.dup(self.kept.fileno()), "rb")
-
     def ledgers(self) -> dict[str, Table]:
         tables: dict[str, list[Table]] = {}
         for node, path, content in self.by_node(LEDGER_FILE):
@@ -243,7 +217,7 @@ class _Reading:
                 with path.open("rb") as stream:
                     table, problems = read_netlink(stream, path.name)
             except OSError as error:
-                self._unopened(path, error)
+                self.problems.append(unopened(path, error))
                 continue
             self.problems += problems
             tables.setdefault(node_of(path, self.nodes, self.folders), []).append(table)
@@ -288,7 +262,7 @@ def _digest(path: Path) -> bytes:
         return b""
 
 
-def _named(points: list[ObservationPoint], links: dict[str, dict[int, Link]]) -> list[ObservationPoint]:
+def _named(points: Sequence[ObservationPoint], links: dict[str, dict[int, Link]]) -> list[ObservationPoint]:
     """`points` with the interface names that links files know, or that a capture of one interface is called by (`node-a.eth0.pcap`)."""
     named = []
     for point in points:
@@ -301,6 +275,89 @@ def _named(points: list[ObservationPoint], links: dict[str, dict[int, Link]]) ->
         else:
             named.append(point)
     return named
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureFile:
+    """A capture that is still to be read: where it is, what it is called, whose packets it has."""
+
+    path: Path
+    name: str
+    node: str
+
+
+@dataclass(slots=True)
+class Opened:
+    """A bundle but for its packets, and the captures that have them, in order. `later` are problems that are told after the captures'."""
+
+    bundle: Bundle
+    captures: list[CaptureFile]
+    later: list[Problem]
+
+    def stream(self, capture: CaptureFile) -> BinaryIO:
+        """The bytes of `capture`; OSError where it cannot be opened."""
+        if capture.path != STANDARD_INPUT:
+            return capture.path.open("rb")
+        kept = self.bundle.kept
+        if kept is None:
+            return sys.stdin.buffer
+        if not kept.seek(0, os.SEEK_END):
+            shutil.copyfileobj(sys.stdin.buffer, kept, 1 << 20)
+            kept.flush()
+        kept.seek(0)
+        return os.fdopen(os.dup(kept.fileno()), "rb")
+
+    def complete(
+        self,
+        observations: Table,
+        points: Sequence[ObservationPoint],
+        origins: Sequence[Path],
+        statistics: dict[str, CaptureStatistics],
+        problems: Sequence[Problem],
+    ) -> Bundle:
+        """The bundle with what its captures gave: `origins` has the file of each of `points`."""
+        return replace(
+            self.bundle, observations=OBSERVATIONS.check(observations), points=_named(points, self.bundle.links), captures=statistics,
+            origins=list(origins), problems=[*self.bundle.problems, *problems, *self.later],
+        )  # fmt: skip
+
+
+def unopened(path: Path, error: OSError) -> Problem:
+    """What is said of a file that cannot be opened."""
+    return Problem(str(path), f"cannot be read: {error.strerror}", "it was left out; check its permissions", None, "error")
+
+
+def open_bundle(
+    paths: Sequence[Path],
+    cluster: Sequence[Path] = (),
+    *,
+    use_ledger: bool = True,
+    use_rules: bool = True,
+    use_cluster: bool = True,
+    keep_input: bool = False,
+) -> Opened:
+    """Find a bundle's files, and read all but the captures; arguments and errors as in `read_bundle`."""
+    files = find_files(paths)
+    files.setdefault(CLUSTER, []).extend(cluster)
+    folders = frozenset(path if path.is_dir() else path.parent for path in paths if path != STANDARD_INPUT)
+    kept = tempfile.TemporaryFile(prefix="hopline-") if keep_input and STANDARD_INPUT in files[CAPTURE] else None  # noqa: SIM115 - the bundle's
+    reading = _Reading(files, folders)
+    captures = reading.captures()
+    links = {node: read_links(content) for node, _, content in reading.by_node(LINKS)}
+    timeline, problems = read_cluster(files[CLUSTER]) if use_cluster else (Timeline(), [])
+    for node, known in links.items():
+        for link in known.values():
+            for address in () if link.loopback else link.addresses:
+                timeline.add_node_address(node, address)
+    ledgers = reading.ledgers() if use_ledger else {}
+    rules = reading.rules() if use_rules else {}
+    sockets, uses = reading.joined(SOCKETS_FILE, read_sockets), reading.uses()
+    drops, natpaths = reading.joined(DROPS_FILE, read_drops), reading.joined(NATPATH_FILE, read_natpath)
+    accounts = [problem for _, path, content in reading.by_node(ACCOUNT) for problem in read_account(content, path.name)]
+    bundle = Bundle(
+        OBSERVATIONS.empty(), [], {}, ledgers, links, rules, timeline, files, [], kept, reading.problems, sockets, uses, drops, natpaths
+    )
+    return Opened(bundle, captures, [*accounts, *problems])
 
 
 def read_bundle(
@@ -319,32 +376,25 @@ def read_bundle(
     payloads afterwards. `progress` is called with a capture's path and the position in its decompressed bytes.
     BundleError where there is no capture at all.
     """
-    files = find_files(paths)
-    files.setdefault(CLUSTER, []).extend(cluster)
-    folders = frozenset(path if path.is_dir() else path.parent for path in paths if path != STANDARD_INPUT)
-    kept = tempfile.TemporaryFile(prefix="hopline-") if keep_input and STANDARD_INPUT in files[CAPTURE] else None  # noqa: SIM115 - the bundle's
-    reading = _Reading(files, folders, progress, kept)
-    found = reading.captures()
+    opened = open_bundle(paths, cluster, use_ledger=use_ledger, use_rules=use_rules, use_cluster=use_cluster, keep_input=keep_input)
+    problems: list[Problem] = []
+
+    def read(file: CaptureFile) -> Capture | None:
+        try:
+            stream = opened.stream(file)
+        except OSError as error:
+            problems.append(unopened(file.path, error))
+            return None
+        with stream:
+            return read_capture(stream, file.name, file.node, lambda position: progress(str(file.path), position))
+
+    with ThreadPoolExecutor(READERS) as readers:
+        read_files = zip(opened.captures, readers.map(read, opened.captures), strict=True)
+        found = [(file.path, capture) for file, capture in read_files if capture is not None]
     captures, origins = [capture for _, capture in found], [path for path, capture in found for _ in capture.points]
-    links = {node: read_links(content) for node, _, content in reading.by_node(LINKS)}
-    timeline, problems = read_cluster(files[CLUSTER]) if use_cluster else (Timeline(), [])
-    for node, known in links.items():
-        for link in known.values():
-            for address in () if link.loopback else link.addresses:
-                timeline.add_node_address(node, address)
-    ledgers = reading.ledgers() if use_ledger else {}
-    rules = reading.rules() if use_rules else {}
-    sockets, uses = reading.joined(SOCKETS_FILE, read_sockets), reading.uses()
-    drops, natpaths = reading.joined(DROPS_FILE, read_drops), reading.joined(NATPATH_FILE, read_natpath)
     observations, points = merge_captures(captures)
-    for capture in captures:
-        reading.problems += capture.problems
-    for _, path, content in reading.by_node(ACCOUNT):
-        reading.problems += read_account(content, path.name)
-    return Bundle(
-        OBSERVATIONS.check(observations), _named(points, links), {capture.file: capture.statistics for capture in captures},
-        ledgers, links, rules, timeline, files, origins, kept, [*reading.problems, *problems], sockets, uses, drops, natpaths,
-    )  # fmt: skip
+    problems += [problem for capture in captures for problem in capture.problems]
+    return opened.complete(observations, points, origins, {capture.file: capture.statistics for capture in captures}, problems)
 
 
-__all__ = ["Bundle", "BundleError", "find_files", "kind_of", "read_bundle"]
+__all__ = ["Bundle", "BundleError", "CaptureFile", "Opened", "find_files", "kind_of", "open_bundle", "read_bundle"]

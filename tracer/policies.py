@@ -1,6 +1,7 @@
 """A Service's policies, checked against what the packets did.
 
-externalTrafficPolicy (Service spec; KEP-1669 terminating fallback), internalTrafficPolicy (KEP-2086), sessionAffinity, hairpin.
+externalTrafficPolicy (Service spec; KEP-1669 terminating fallback), internalTrafficPolicy (KEP-2086), hairpin. sessionAffinity, which is told of many
+connections at once, is in `tracer.affinity`.
 """
 
 from __future__ import annotations
@@ -37,29 +38,8 @@ def policies(traced: Reconstruction, named: Sequence[Named]) -> dict[int, list[P
     for connection, node, position in zip(table["connection"].tolist(), table["node"].tolist(), table["position"].tolist(), strict=True):
         if position == 0:
             entry_nodes[connection] = traced.nodes[node]
-    affine: dict[tuple[object, ...], tuple[int, int]] = {}
     for connection, each in enumerate(named):
         applied = _one(traced, each, entry_nodes.get(connection))
-        if each.service and each.service.session_affinity == "ClientIP" and each.original >= 0 and each.translated >= 0:
-            key = (
-                each.service.namespace,
-                each.service.name,
-                each.service.port,
-                each.service.protocol,
-                _source(traced.tuples, each.original),
-            )
-            backend = int(traced.tuples["dst_hi"][each.translated]), int(traced.tuples["dst_lo"][each.translated])
-            before = affine.get(key)
-            affine[key] = backend
-            held = before is None or before == backend
-            why = (
-                "first connection of this client"
-                if before is None
-                else "same endpoint as before"
-                if held
-                else "another endpoint than before"
-            )
-            applied.append(Policy("sessionAffinity", "ClientIP", held, why))
         if applied:
             found[connection] = applied
     return found

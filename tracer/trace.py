@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tracer.affinity import Affine, affine, affinities
 from tracer.bundle import Bundle
 from tracer.drops import drop_problems
 from tracer.flows import Flows
@@ -19,24 +20,33 @@ from tracer.surroundings import Surroundings, glimpse, surroundings
 class Trace:
     """A bundle, what was reconstructed from it, and the names.
 
-    `named[i]` belongs to row i of `tables.connections`; `policies` go by that row, `evaluations` by rows of `tables.translations`.
+    `named[i]` belongs to row i of `tables.connections`; `policies` and `affine` go by that row,
+    `evaluations` by rows of `tables.translations`.
     """
 
     bundle: Bundle
     tables: Reconstruction
     named: list[Named]
     policies: dict[int, list[Policy]]
+    affine: list[tuple[int, Affine]]
     evaluations: dict[int, list[Call]] = field(default_factory=dict)
 
 
-def trace(bundle: Bundle, around: Surroundings | None = None) -> Trace:
-    """Reconstruct and name everything in `bundle`; `around` is what more packets than these tell of the nodes."""
+def trace(bundle: Bundle) -> Trace:
+    """Reconstruct and name everything in `bundle`."""
+    seen = glimpse(bundle.observations, len(bundle.points))
+    found = trace_part(bundle, surroundings(seen, bundle.points, bundle.links, bundle.timeline))
+    for connection, policy in affinities(found.affine):
+        found.policies.setdefault(connection, []).append(policy)
+    return found
+
+
+def trace_part(bundle: Bundle, around: Surroundings) -> Trace:
+    """The same for a bundle that is part of another, about which `around` tells; `policies` are without sessionAffinity."""
     tables = reconstruct(bundle.observations, bundle.points, bundle.ledgers, bundle.sockets)
-    if around is None:
-        around = surroundings(glimpse(bundle.observations, len(bundle.points)), bundle.points, bundle.links, bundle.timeline)
     named = list(Naming(tables, bundle.timeline, bundle.links, around).all())
     own(tables, named, bundle.timeline)
-    found = Trace(bundle, tables, named, policies(tables, named))
+    found = Trace(bundle, tables, named, policies(tables, named), affine(tables, named))
     if bundle.drops or bundle.natpaths:
         flows = Flows(tables)
         for connection, problems in drop_problems(flows, tables.nodes, bundle.drops).items():

@@ -1,0 +1,10 @@
+"""A bundle in parts that know nothing of each other: every connection is whole in one of them, so each can be traced by itself.
+
+`links` tells which flows may be one connection, `components` puts those together and deals them out, `split` cuts tables accordingly.
+Nothing here reads files or runs processes.
+"""
+
+from tracer.partitions.components import Deal, deal
+from tracer.partitions.links import FlowNumbers, Links, flow_hashes
+
+__all__ = ["Deal", "FlowNumbers", "Links", "deal", "flow_hashes"]

@@ -1,0 +1,166 @@
+"""Which flows may belong to one connection, told a chunk of packets at a time.
+
+Whatever any rule of `tracer.joins` could join shares a key here: equal identities (of weak ones: on one node), or the sequence number of a
+SYN. Times are not looked at, so what is linked is more than what will be joined, and never less.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from probes.decode.numbers import ACK, EMBEDDED, PORTS, SYN, TCP
+from probes.jit import inlined, kernel, wide
+from probes.schema import Array, Table
+from tracer.sightings import identify, joinable
+from tracer.tuples import FIELDS, mix, stir, unsigned
+
+RECENT = 16  # a node's points show a packet one right after the other: each would give the same link
+_SYNS = 0x51  # apart from identities
+
+
+@inlined
+def _slot(slots: Array, flows: Array, flow: int) -> int:
+    """The slot of `flow` in a hash table of numbers (-1: free)."""
+    slot = wide(flow >> unsigned(20)) & (len(slots) - 1)
+    while slots[slot] >= 0 and flows[slots[slot]] != flow:
+        slot = (slot + 1) & (len(slots) - 1)
+    return slot
+
+
+@kernel
+def _number(seen: Array, slots: Array, flows: Array, count: int, numbers: Array) -> int:
+    """Number the flows `seen`, those of `flows[:count]` as before; there is room for all. Returns how many there are."""
+    for row in range(len(seen)):
+        slot = _slot(slots, flows, seen[row])
+        if slots[slot] < 0:
+            slots[slot], flows[count] = count, seen[row]
+            count += 1
+        numbers[row] = slots[slot]
+    return count
+
+
+@kernel
+def _fill(slots: Array, flows: Array) -> None:
+    for number in range(len(flows)):
+        slots[_slot(slots, flows, flows[number])] = number
+
+
+class FlowNumbers:
+    """Flows (uint64, `flow_hashes`) by number, in the order in which they were first seen."""
+
+    def __init__(self) -> None:
+        self._slots, self._flows, self._count = np.full(1 << 12, -1), np.empty(1 << 11, "u8"), 0
+
+    @property
+    def flows(self) -> Array:
+        """All flows so far."""
+        return self._flows[: self._count]
+
+    def of(self, flows: Array) -> Array:
+        """The number (int64) of each of `flows`; new ones get the next."""
+        numbers = np.empty(len(flows), "i8")
+        for first in range(0, len(flows), 1 << 16):
+            part = flows[first : first + (1 << 16)]
+            if self._count + len(part) > len(self._flows):
+                self._grow(self._count + len(part))
+            self._count = _number(part, self._slots, self._flows, self._count, numbers[first : first + len(part)])
+        return numbers
+
+    def _grow(self, least: int) -> None:
+        room = 1 << max(2 * len(self._flows), least).bit_length()
+        self._flows = np.concatenate([self.flows, np.empty(room - self._count, "u8")])
+        self._slots = np.full(2 * room, -1)
+        _fill(self._slots, self.flows)
+
+
+@kernel
+def _hash_flows(
+    src_hi: Array, src_lo: Array, dst_hi: Array, dst_lo: Array, sport: Array, dport: Array, proto: Array, flow: Array
+) -> None:  # fmt: skip
+    for row in range(len(flow)):
+        ahead, back = unsigned(0), unsigned(0)
+        for one, other in (
+            (src_hi[row], dst_hi[row]), (src_lo[row], dst_lo[row]), (dst_hi[row], src_hi[row]), (dst_lo[row], src_lo[row]),
+            (unsigned(sport[row]), unsigned(dport[row])), (unsigned(dport[row]), unsigned(sport[row])),
+        ):  # fmt: skip
+            ahead, back = stir(ahead, one), stir(back, other)
+        ahead, back = stir(ahead, unsigned(proto[row])), stir(back, unsigned(proto[row]))
+        flow[row] = min(ahead, back)
+
+
+def flow_hashes(table: Table) -> Array:
+    """A hash (uint64) of each row's 5-tuple (columns `tracer.tuples.FIELDS`) that is the same for its reverse."""
+    flow = np.empty(len(table["proto"]), "u8")
+    _hash_flows(*(*(table[name] for name in FIELDS), flow))
+    return flow
+
+
+@kernel
+def _link(keys: Array, numbers: Array, kept_keys: Array, kept_numbers: Array) -> int:
+    """Copy links that are not among the RECENT before them; those of key 0 say nothing. Returns how many were kept."""
+    count, recent, turn = 0, np.zeros(RECENT, np.uint64), 0
+    for row in range(len(keys)):
+        if keys[row] == 0:
+            continue
+        both, known = stir(keys[row], unsigned(numbers[row])), False
+        for each in range(RECENT):
+            known |= recent[each] == both
+        if known:
+            continue
+        recent[turn], turn = both, (turn + 1) % RECENT
+        kept_keys[count], kept_numbers[count] = keys[row], numbers[row]
+        count += 1
+    return count
+
+
+@dataclass(slots=True)
+class Links:
+    """`flows` by number, the rows that each has (`weights`), and `(keys, numbers)` of which equal keys link their flows."""
+
+    numbers: FlowNumbers = field(default_factory=FlowNumbers)
+    weights: Array = field(default_factory=lambda: np.zeros(0, "i8"))
+    keys: list[Array] = field(default_factory=list)
+    linked: list[Array] = field(default_factory=list)
+
+    def add(self, observations: Table, node_of_point: Array) -> Array:
+        """Take in a chunk of observations; `node_of_point` (uint64) names nodes the same in every part. Returns the flow of each row.
+
+        That is its number (int64), -1 where a packet belongs to no connection by itself.
+        """
+        rows = joinable(observations)
+        asides = np.flatnonzero((observations["view"] == EMBEDDED) & (observations["known"] & PORTS > 0))
+        number = np.full(len(observations["proto"]), -1)
+        for part in (rows, asides):
+            number[part] = self.numbers.of(flow_hashes({name: observations[name][part] for name in FIELDS}))
+        self._weigh(number[rows])
+        identity, strong, _, _ = identify(observations, rows)
+        nodes = node_of_point[observations["point"][rows]]
+        self.tie(np.where(strong > 0, identity, np.where(identity != 0, mix(identity, nodes), 0)), number[rows])
+        flags = observations["tcp_flags"][rows]
+        syn = rows[(observations["proto"][rows] == TCP) & (flags & SYN > 0)]
+        seq, way = observations["seq"][syn].astype("u8"), (observations["tcp_flags"][syn] & ACK).astype("u8")
+        self.tie(mix(seq, way + np.uint64(_SYNS)), number[syn])
+        return number
+
+    def tie(self, keys: Array, numbers: Array) -> None:
+        """Link flows that have equal `keys` (uint64, 0 for none)."""
+        kept_keys, kept_numbers = np.empty(len(keys), "u8"), np.empty(len(keys), "u4")
+        count = _link(keys, numbers, kept_keys, kept_numbers)
+        self.keys.append(kept_keys[:count].copy())
+        self.linked.append(kept_numbers[:count].copy())
+
+    def join(self, *sides: Table) -> None:
+        """Link the tuples in row i of all `sides` (columns FIELDS), whatever packets say."""
+        if not len(sides[0]["proto"]):
+            return
+        numbers = [self.numbers.of(flow_hashes(side)) for side in sides]
+        for other in numbers[1:]:
+            self.keys += [mix(numbers[0].astype("u8"), np.full(len(other), _SYNS + 1, "u8"))] * 2
+            self.linked += [numbers[0].astype("u4"), other.astype("u4")]
+
+    def _weigh(self, numbers: Array) -> None:
+        more = np.bincount(numbers, minlength=len(self.weights))
+        more[: len(self.weights)] += self.weights
+        self.weights = more
