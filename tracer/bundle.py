@@ -376,7 +376,13 @@ def read_bundle(
     payloads afterwards. `progress` is called with a capture's path and the position in its decompressed bytes.
     BundleError where there is no capture at all.
     """
-    opened = open_bundle(paths, cluster, use_ledger=use_ledger, use_rules=use_rules, use_cluster=use_cluster, keep_input=keep_input)
+    return read_packets(
+        open_bundle(paths, cluster, use_ledger=use_ledger, use_rules=use_rules, use_cluster=use_cluster, keep_input=keep_input), progress
+    )
+
+
+def read_packets(opened: Opened, progress: Callable[[str, int], None] = lambda _file, _position: None) -> Bundle:
+    """Read all captures of a bundle into memory."""
     problems: list[Problem] = []
 
     def read(file: CaptureFile) -> Capture | None:
@@ -397,4 +403,4 @@ def read_bundle(
     return opened.complete(observations, points, origins, {capture.file: capture.statistics for capture in captures}, problems)
 
 
-__all__ = ["Bundle", "BundleError", "CaptureFile", "Opened", "find_files", "kind_of", "open_bundle", "read_bundle"]
+__all__ = ["Bundle", "BundleError", "CaptureFile", "Opened", "find_files", "kind_of", "open_bundle", "read_bundle", "read_packets"]

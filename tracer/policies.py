@@ -1,7 +1,7 @@
 """A Service's policies, checked against what the packets did.
 
-externalTrafficPolicy (Service spec; KEP-1669 terminating fallback), internalTrafficPolicy (KEP-2086), hairpin. sessionAffinity, which is told of many
-connections at once, is in `tracer.affinity`.
+externalTrafficPolicy (Service spec; KEP-1669 terminating fallback), internalTrafficPolicy (KEP-2086), hairpin. What is told of many
+connections at once, sessionAffinity, is in `tracer.affinity`.
 """
 
 from __future__ import annotations

@@ -6,5 +6,6 @@ Nothing here reads files or runs processes.
 
 from tracer.partitions.components import Deal, deal
 from tracer.partitions.links import FlowNumbers, Links, flow_hashes
+from tracer.partitions.split import Cut, link_evidence, split_ledgers, split_sockets
 
-__all__ = ["Deal", "FlowNumbers", "Links", "deal", "flow_hashes"]
+__all__ = ["Cut", "Deal", "FlowNumbers", "Links", "deal", "flow_hashes", "link_evidence", "split_ledgers", "split_sockets"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -15,24 +15,29 @@ from tracer.partitions.links import Links, flow_hashes
 from tracer.sockets import socket_tuples
 
 
-def split(observations: Table, part: Array, count: int, first: int = 0) -> Iterator[Table]:
-    """The observations of each of `count` partitions, in order; `part` (int32) has that of each row, -1 for none by itself.
+class Cut:
+    """Observations cut into `count` partitions; `part` (int32) has that of each row, -1 for none by itself.
 
-    With a packet go those that it was in (`outer`, which then counts within the partition's rows here, from `first` + 0 in `observations`).
+    With a packet goes what it was in (`outer`, which counts from `first` here, and within its partition in what comes out).
     """
-    outer = np.where(observations["outer"] >= 0, observations["outer"] - first, -1)
-    order = np.argsort(part, kind="stable")
-    bounds = np.searchsorted(part[order], np.arange(count + 1))
-    for number in range(count):
-        rows = order[bounds[number] : bounds[number + 1]]
-        around = outer[rows]
+
+    def __init__(self, observations: Table, part: Array, count: int, first: int = 0) -> None:
+        self._observations = observations
+        self._outer = np.where(observations["outer"] >= 0, observations["outer"] - first, -1)
+        self._order = np.argsort(part, kind="stable")
+        self._bounds = np.searchsorted(part[self._order], np.arange(count + 1))
+
+    def table(self, number: int) -> Table:
+        """The observations of one partition, in order."""
+        rows = self._order[self._bounds[number] : self._bounds[number + 1]]
+        around = self._outer[rows]
         while len(around := around[around >= 0]):
             rows = np.union1d(rows, around)
-            around = outer[around]
-        table = take(observations, rows)
+            around = self._outer[around]
+        table = take(self._observations, rows)
         inside = table["outer"] >= 0
-        table["outer"][inside] = np.searchsorted(rows, outer[rows[inside]])
-        yield table
+        table["outer"][inside] = np.searchsorted(rows, self._outer[rows[inside]])
+        return table
 
 
 def link_evidence(links: Links, ledgers: Mapping[str, Table], sockets: Mapping[str, Sockets]) -> None:

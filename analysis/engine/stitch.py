@@ -1,0 +1,63 @@
+"""The kernel of every engine: one partition's packets in, its connections' records out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+
+from analysis.filters import Filters
+from analysis.records import Recorder
+from analysis.summary import Tally
+from probes.schema import Array
+from tracer.affinity import Affine
+from tracer.trace import Trace
+from tracer.tuples import FIELDS, mix
+
+NUMBERED = ("id", "parent", "trace")  # what a record has that depends on all the others
+
+
+@dataclass(slots=True)
+class Stitched:
+    """The connections of one partition.
+
+    `first_ns` (i8) and `lowest` (u8) put them, row by row, into one order with those of others. `kept` (i8) are the rows that were asked
+    for, in order; text[i]:text[i + 1] are bytes of the record of kept[i] as JSON, without NUMBERED. `affine` go by row.
+    """
+
+    first_ns: Array
+    lowest: Array
+    kept: Array
+    text: Array
+    tally: Tally
+    affine: list[tuple[int, Affine]]
+
+
+def stitch(traced: Trace, filters: Filters, most: int | None, out: BinaryIO) -> Stitched:
+    """Write the records that `filters` accept, no more than the first `most`, to `out`; the rest of `kept` has no text."""
+    first_ns, lowest = order_keys(traced)
+    tally, recorder = Tally(), Recorder(traced)
+    kept: list[int] = []
+    text = [out.tell()]
+    for row in range(len(traced.named)):
+        record = recorder.record(row)
+        tally.count(record)
+        if not filters.accept(record):
+            continue
+        if most is None or len(kept) < most:
+            out.write(json.dumps({name: value for name, value in record.items() if name not in NUMBERED}).encode())
+            text.append(out.tell())
+        kept.append(row)
+    return Stitched(first_ns, lowest, np.array(kept, "i8"), np.array(text, "i8"), tally, traced.affine)
+
+
+def order_keys(traced: Trace) -> tuple[Array, Array]:
+    """What orders connections (tracer.pipeline): the time (i8) of the first packet of each, and the lowest hash (u8) of its tuples."""
+    tables, count = traced.tables, len(traced.named)
+    first_ns, lowest = np.full(count, np.iinfo("i8").max), np.full(count, np.iinfo("u8").max)
+    np.minimum.at(first_ns, tables.sighting_connections, tables.observations["time_ns"][tables.sighting_rows])
+    hashes = mix(*(tables.tuples[name] for name in FIELDS))
+    np.minimum.at(lowest, tables.sighting_connections, hashes[tables.sighting_tuples])
+    return first_ns, lowest
