@@ -12,14 +12,11 @@ import shutil
 import sys
 import tempfile
 import tomllib
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, BinaryIO, TypeVar
-
-import zstandard
 
 from probes.accounts import read_account
 from probes.capture import Capture, CaptureStatistics, read_capture
@@ -32,39 +29,35 @@ from probes.natpath import NatPath, read_natpath
 from probes.schema import LEDGER, OBSERVATIONS, ObservationPoint, Problem, Table
 from probes.sockets import Sockets, read_sockets
 from probes.threads import USES, read_uses
+from tracer.bundle_files import (
+    ACCOUNT,
+    CAPTURE,
+    CLUSTER,
+    DROPS_FILE,
+    LEDGER_FILE,
+    LINKS,
+    NATPATH_FILE,
+    NETLINK,
+    RULES,
+    SETTINGS,
+    SOCKETS_FILE,
+    STANDARD_INPUT,
+    THREADS_FILE,
+    BundleError,
+    CaptureFile,
+    find_files,
+    kind_of,
+    node_of,
+    unpack,
+)  # fmt: skip
 from tracer.cluster import Timeline, read_cluster
 from tracer.rules import ProxyRules, read_rules
 
-CAPTURE, LEDGER_FILE, NETLINK, LINKS, RULES, CLUSTER, SETTINGS = "capture", "ledger", "netlink", "links", "rules", "cluster", "settings"
-ACCOUNT = "account"
-SOCKETS_FILE, THREADS_FILE, DROPS_FILE, NATPATH_FILE = "sockets", "threads", "drops", "natpath"
-STANDARD_INPUT = Path("-")
+_INTERFACE_NAME = re.compile(r"(?!pcap|cap$|ntar)[A-Za-z]")  # `node-a.eth0.pcap`; not the number or time of a capture that rotates
+
 READERS = 2
 
-_PACKED = r"(\.gz|\.zst)?$"
-KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (  # the first that fits a file's name tells what it is
-    (NETLINK, re.compile(r".*\.conntrack[^.]*\.pcap(ng)?" + _PACKED)),
-    (CAPTURE, re.compile(r".*\.(pcap|pcapng|cap|ntar)\d*" + _PACKED)),
-    (LEDGER_FILE, re.compile(r".*\.conntrack[^.]*\.(txt|jsonl)" + _PACKED)),
-    (SOCKETS_FILE, re.compile(r".*\.sockets\.jsonl" + _PACKED)),
-    (THREADS_FILE, re.compile(r".*\.threads\.jsonl" + _PACKED)),
-    (DROPS_FILE, re.compile(r".*\.drops\.jsonl" + _PACKED)),
-    (NATPATH_FILE, re.compile(r".*\.natpath\.jsonl" + _PACKED)),
-    (LINKS, re.compile(r".*\.links\.(txt|json)" + _PACKED)),
-    (RULES, re.compile(r".*\.(iptables-save|ip6tables-save|nft-ruleset|ipvsadm-save|ipset-save)\.txt" + _PACKED)),
-    (CLUSTER, re.compile(r"(cluster[^/]*\.(json|ya?ml)|watch[^/]*\.jsonl)" + _PACKED)),
-    (ACCOUNT, re.compile(r".*\.recording\.json$")),
-    (SETTINGS, re.compile(r"bundle\.toml$")),
-)
-_INTERFACE_NAME = re.compile(r"(?!pcap|cap$|ntar)[A-Za-z]")  # `node-a.eth0.pcap`; not the number or time of a capture that rotates
-_CAPTURE_MAGICS = (b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1", b"\x0a\x0d\x0d\x0a")
-
-
 _Read = TypeVar("_Read")
-
-
-class BundleError(Exception):
-    """There is nothing to work on; the message names the path and the remedy."""
 
 
 @dataclass(slots=True)
@@ -86,66 +79,6 @@ class Bundle:
     uses: dict[str, Table] = field(default_factory=dict)
     drops: dict[str, Drops] = field(default_factory=dict)
     natpaths: dict[str, NatPath] = field(default_factory=dict)
-
-
-def kind_of(path: Path) -> str | None:
-    """What a file is by its name, None where its name does not tell."""
-    return next((kind for kind, pattern in KINDS if pattern.match(path.name)), None)
-
-
-def _kind_by_content(path: Path) -> str:
-    head = _unpack(path.read_bytes()[: 1 << 16]).lstrip()[:4096]
-    if head[:4] in _CAPTURE_MAGICS:
-        return CAPTURE
-    if b"src=" in head and b"dst=" in head:
-        return LEDGER_FILE
-    return CLUSTER if head[:1] == b"{" or b"apiVersion:" in head else CAPTURE
-
-
-def find_files(paths: Sequence[Path]) -> dict[str, list[Path]]:
-    """Files by kind: those in the folders of `paths` that their names tell, and every file given by itself. BundleError if none."""
-    found: dict[str, list[Path]] = {}
-    for path in paths:
-        if path == STANDARD_INPUT:
-            found.setdefault(CAPTURE, []).append(path)
-        elif path.is_dir():
-            # a link to nowhere is kept: reading it fails, and is said
-            inside = sorted(each for each in [*path.iterdir(), *path.glob("*/*")] if each.is_file() or not each.exists())
-            for each in inside:
-                known = kind_of(each)
-                if known:
-                    found.setdefault(known, []).append(each)
-        elif path.exists():
-            found.setdefault(kind_of(path) or _kind_by_content(path), []).append(path)
-        else:
-            raise BundleError(f"{path}: no such file or folder (give a bundle folder, or captures by name)")
-    if CAPTURE not in found:
-        names = ", ".join(str(path) for path in paths)
-        raise BundleError(f"{names}: no captures found (expected files such as node-a.pcap, node-a.pcapng.gz or node-a/*.pcapng)")
-    return found
-
-
-def node_of(path: Path, settings: dict[str, str], folders: frozenset[Path]) -> str:
-    """Whose file this is: its name's first part, or its folder's name where that is inside the bundle; `bundle.toml` may rename either."""
-    if path == STANDARD_INPUT:
-        return settings.get("-", "stdin")
-    inside = path.parent not in folders and path.parent.parent in folders
-    name = path.parent.name if inside else path.name.split(".", 1)[0]
-    return settings.get(name, name)
-
-
-def _unpack(content: bytes) -> bytes:
-    """Decompressed content; of a cut stream what could be decompressed."""
-    if content[:2] == b"\x1f\x8b":
-        engine = zlib.decompressobj(wbits=31)
-    elif content[:4] == b"\x28\xb5\x2f\xfd":
-        engine = zstandard.ZstdDecompressor().decompressobj()  # type: ignore[assignment]  # the same two methods
-    else:
-        return content
-    try:
-        return engine.decompress(content)
-    except (zlib.error, zstandard.ZstdError):
-        return b""
 
 
 class _Reading:
@@ -173,7 +106,7 @@ class _Reading:
         except OSError as error:
             self.problems.append(unopened(path, error))
             return None
-        content = _unpack(packed)
+        content = unpack(packed)
         if packed and not content:
             self.problems.append(Problem(str(path), "its compressed content is damaged", "it was left out; copy it again", 0, "error"))
         return content
@@ -275,15 +208,6 @@ def _named(points: Sequence[ObservationPoint], links: dict[str, dict[int, Link]]
         else:
             named.append(point)
     return named
-
-
-@dataclass(frozen=True, slots=True)
-class CaptureFile:
-    """A capture that is still to be read: where it is, what it is called, whose packets it has."""
-
-    path: Path
-    name: str
-    node: str
 
 
 @dataclass(slots=True)

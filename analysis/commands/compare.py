@@ -100,7 +100,7 @@ def _side(name: str, bundle: Bundle, by: tuple[str, ...], keys: Path | None, see
     from analysis.frames import from_records  # noqa: PLC0415
     from analysis.requests import RequestRecorder  # noqa: PLC0415
     from analysis.summary import not_seen, summarise, summarise_requests  # noqa: PLC0415
-    from tracer.bundle import ACCOUNT  # noqa: PLC0415
+    from tracer.bundle_files import ACCOUNT  # noqa: PLC0415
     from tracer.trace import trace  # noqa: PLC0415
 
     traced = trace(bundle)

@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from tracer.bundle import Bundle
+    from tracer.bundle import Bundle, Opened
     from tracer.requests import RequestTrace
     from tracer.trace import Trace
 
@@ -114,22 +114,33 @@ def find_requests(traced: Trace, keys: Path | None = None) -> RequestTrace:
         return trace_requests(traced, keys=keys, progress=update)
 
 
+def open_input(
+    paths: list[Path], cluster: list[Path] | None, *, no_ledger: bool, no_rules: bool, no_cluster: bool, keep_input: bool = False
+) -> Opened:
+    """Find a bundle, and read all but its packets; ends with EXIT_INPUT where there is nothing to read.
+
+    `keep_input`: standard input will be read a second time.
+    """
+    from tracer.bundle import BundleError, open_bundle  # noqa: PLC0415 - imports are slow, --help is not
+
+    try:
+        return open_bundle(
+            paths, cluster or [], use_ledger=not no_ledger, use_rules=not no_rules, use_cluster=not no_cluster, keep_input=keep_input
+        )
+    except BundleError as error:
+        fail(str(error), EXIT_INPUT)
+
+
+def read(opened: Opened) -> Bundle:
+    """The whole bundle in memory, its packets too."""
+    from tracer.bundle import read_packets  # noqa: PLC0415 - imports are slow, --help is not
+
+    with progress() as update:
+        return read_packets(opened, update)
+
+
 def load(
     paths: list[Path], cluster: list[Path] | None, *, no_ledger: bool, no_rules: bool, no_cluster: bool, keep_input: bool = False
 ) -> Bundle:
-    """Read the bundle, or end with EXIT_INPUT where there is nothing to read. `keep_input`: standard input will be read a second time."""
-    from tracer.bundle import BundleError, read_bundle  # noqa: PLC0415 - imports are slow, --help is not
-
-    try:
-        with progress() as update:
-            return read_bundle(
-                paths,
-                cluster or [],
-                use_ledger=not no_ledger,
-                use_rules=not no_rules,
-                use_cluster=not no_cluster,
-                keep_input=keep_input,
-                progress=update,
-            )
-    except BundleError as error:
-        fail(str(error), EXIT_INPUT)
+    """`open_input` and `read` in one."""
+    return read(open_input(paths, cluster, no_ledger=no_ledger, no_rules=no_rules, no_cluster=no_cluster, keep_input=keep_input))

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from analysis.commands.options import (
     EXIT_INPUT,
-    EXIT_OUTPUT,
     EXIT_PROBLEMS,
     EXIT_USAGE,
     Cluster,
@@ -25,23 +20,15 @@ from analysis.commands.options import (
     NoRules,
     Paths,
     fail,
-    find_requests,
-    load,
+    open_input,
 )  # fmt: skip
-from analysis.commands.snapshot import quiet_pipe, write_whole
-
-if TYPE_CHECKING:
-    from tracer.requests import RequestTrace
-    from tracer.trace import Trace
-
-Record = dict[str, Any]
+from analysis.commands.trace_shown import Sizes, connections, print_json, print_table, requests, rows_on_screen, write_summary, write_tables
 
 PROTOCOLS = (  # what a record's protocol can be; a test compares
     "tcp", "udp", "sctp", "icmp", "icmpv6", "http", "http2", "grpc", "websocket", "dns", "tls", "mysql", "postgresql", "redis", "kafka",
     "mongodb", "amqp", "nats", "exchange",
 )  # fmt: skip
 STATUSES = ("open", "closed", "refused", "timeout", "reset")  # tracer.status, whose import is slow; a test compares
-ON_A_SCREEN = 200  # rows printed where somebody looks, unless --limit says otherwise
 
 
 def trace(
@@ -73,6 +60,14 @@ def trace(
     no_ledger: NoLedger = False,
     no_rules: NoRules = False,
     no_cluster: NoCluster = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes side by side. Default: one a processor.")] = None,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, help="Parts that are traced one by one (with --l4-only). Default: as fits.")
+    ] = None,
+    spill: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep packets in files of this folder, not in memory; a run that was interrupted goes on there."),
+    ] = None,
 ) -> None:
     """Show every request's path across proxies, DNAT, SNAT, tunnels and nodes, named by Kubernetes metadata as it was at that moment.
 
@@ -100,25 +95,29 @@ def trace(
         if target is not None and target.exists():
             fail(f"{target} exists (name another, or remove it)", EXIT_USAGE)
     from analysis.filters import Filters  # noqa: PLC0415 - imports are slow, --help is not
-    from tracer.trace import trace as run  # noqa: PLC0415
 
-    traced = run(load(paths, cluster, no_ledger=no_ledger, no_rules=no_rules, no_cluster=no_cluster, keep_input=not l4_only))
-    shown = _connections(traced) if l4_only else _requests(find_requests(traced, keys), min_confidence)
-    told = shown.told
-    first_ns = told["first_ns"] or 0
-    asked = Filters(
-        pod, service, node, address, port, protocol, status, operation, _moment("--since", since, first_ns),
-        _moment("--until", until, first_ns),
-    )  # fmt: skip
-    chosen = [record for record in shown.records if asked.accept(record)]
-    if summary is not None:
-        _write_summary(summary, told)
-    if parquet is not None:
-        _write_parquet(parquet, shown)
-    if as_json:
-        _print_json(chosen if not limit else chosen[:limit], told)
+    def filters(first_ns: int) -> Filters:
+        return Filters(
+            pod, service, node, address, port, protocol, status, operation, _moment("--since", since, first_ns),
+            _moment("--until", until, first_ns),
+        )  # fmt: skip
+
+    most = None if limit == 0 else limit if limit is not None or as_json else rows_on_screen()
+    twice = not l4_only or spill is not None or parquet is not None
+    opened = open_input(paths, cluster, no_ledger=no_ledger, no_rules=no_rules, no_cluster=no_cluster, keep_input=twice)
+    if l4_only:
+        shown = connections(opened, filters, most, Sizes(partitions, workers, spill))
     else:
-        _print_table(chosen, shown, limit, paths)
+        shown = requests(opened, keys, min_confidence, filters)
+    told = shown.told
+    if summary is not None:
+        write_summary(summary, told)
+    if parquet is not None:
+        write_tables(parquet, shown)
+    if as_json:
+        print_json(shown, most)
+    else:
+        print_table(shown, most, paths)
     if not told["captures"] or all(not each["frames"] for each in told["captures"].values()):
         fail("no packets could be read", EXIT_INPUT)
     if any(problem["severity"] == "error" for problem in told["problems"]):
@@ -134,89 +133,3 @@ def _moment(option: str, text: str | None, first_ns: int) -> int | None:
         fail(
             f"{option} {text}: not a time (give 2026-11-23T05:24:34, epoch seconds, or +1.5 for seconds after the first packet)", EXIT_USAGE
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """What a run shows: records, what was and was not seen, and how deep below its root each request is (None: they are connections)."""
-
-    traced: Trace
-    records: list[Record]
-    connections: list[Record]
-    told: Record
-    depths: dict[str, int] | None
-
-
-def _connections(traced: Trace) -> _Shown:
-    from analysis.records import Recorder  # noqa: PLC0415
-    from analysis.summary import summarise  # noqa: PLC0415
-
-    records = list(Recorder(traced))
-    return _Shown(traced, records, records, summarise(traced, records), None)
-
-
-def _requests(found: RequestTrace, min_confidence: float) -> _Shown:
-    from analysis.requests import RequestRecorder  # noqa: PLC0415
-    from analysis.summary import summarise, summarise_requests  # noqa: PLC0415
-
-    recorder = RequestRecorder(found, min_confidence)
-    records, connections = list(recorder), recorder.connection_records
-    told = summarise(found.trace, connections) | {"requests": summarise_requests(found, records)}
-    depths: dict[str, int] = {}
-    for record in records:
-        depths[record["id"]] = 0 if record["parent"] is None else depths[record["parent"]] + 1
-    return _Shown(found.trace, records, connections, told, depths)
-
-
-def _write_summary(path: Path, told: Record) -> None:
-    try:
-        write_whole(path, [json.dumps(told, indent=2), "\n"], force=False)
-    except OSError as error:
-        fail(f"{path} cannot be written: {error.strerror} (check the folder and its free space)", EXIT_OUTPUT)
-
-
-def _write_parquet(folder: Path, shown: _Shown) -> None:
-    from analysis.frames import frames, from_records  # noqa: PLC0415
-    from analysis.parquet import write_parquet  # noqa: PLC0415
-    from analysis.summary import not_seen  # noqa: PLC0415
-    from tracer.requests import trace_requests, without_requests  # noqa: PLC0415
-
-    try:
-        if shown.depths is None:
-            made = frames(trace_requests(shown.traced, wanted=without_requests(shown.traced)))
-        else:
-            made = from_records(shown.connections, shown.records, not_seen(shown.told))
-        write_parquet(folder, made)
-    except OSError as error:
-        fail(f"{folder} cannot be written: {error.strerror or error} (check the folder and its free space)", EXIT_OUTPUT)
-
-
-def _print_json(records: list[Record], told: Record) -> None:
-    from analysis.terminal import console, print_problems  # noqa: PLC0415
-
-    print_problems(console(stderr=True), told)
-    with quiet_pipe():
-        for record in records:
-            sys.stdout.write(json.dumps(record))  # ASCII: what a pod is called cannot steer a terminal
-            sys.stdout.write("\n")
-        sys.stdout.flush()
-
-
-def _print_table(records: list[Record], shown: _Shown, limit: int | None, paths: list[Path]) -> None:
-    from analysis.request_table import request_table  # noqa: PLC0415
-    from analysis.terminal import connection_table, console, plain, print_header  # noqa: PLC0415
-
-    out = console()
-    rows = len(records) if limit == 0 else limit if limit is not None else ON_A_SCREEN if out.is_terminal else len(records)
-    first_ns, some = shown.told["first_ns"] or 0, records[:rows]
-    with quiet_pipe():
-        print_header(out, shown.told)
-        out.print()
-        out.print(
-            connection_table(some, first_ns, out.width) if shown.depths is None else request_table(some, shown.depths, first_ns, out.width)
-        )
-        if len(records) > rows:
-            out.print(f"{len(records) - rows:,} more: --limit 0 prints all, filters (--service, --pod, --status …) choose")
-        if records and len(paths) == 1 and paths[0] != Path("-"):
-            verb = "show" if shown.depths is None else "explain"
-            out.print(f"hopline {verb} {plain(shlex.quote(str(paths[0])))} {records[0]['id']}  tells all about one of them", style="dim")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ from tracer.surroundings import Surroundings, glimpse, surroundings, together
 
 WORTH_FORKING = 200_000  # observations
 OBSERVATIONS_AT_ONCE = 1_000_000  # in a partition that comes from files; one takes about 0.5 kB
+MEMORY_PER_BYTE = 5  # of a capture with packets of 96 bytes; larger ones need less
+COMPRESSED = 5  # a capture shrinks to a fifth
 READERS = 2
 Reading = Callable[[str, int], None]
 
@@ -39,6 +42,31 @@ class Asked:
     partitions: int | None = None
     processes: int | None = None
     spill: Path | None = None
+
+
+def trace_connections(opened: Opened, asked: Asked, reading: Reading, progress: Progress) -> Connections:
+    """The connections of a bundle. `reading` is told of positions in captures, `progress` what is done, how much of it, and of how much."""
+    through = asked.spill is not None or not _fits(opened)
+    return through_files(opened, asked, reading, progress) if through else in_memory(opened, asked, reading, progress)
+
+
+def _fits(opened: Opened) -> bool:
+    """Whether a bundle's packets, of which only the size of their files is known, surely fit into memory."""
+    sizes = [
+        file.path.stat().st_size * (COMPRESSED if file.path.suffix in (".gz", ".zst") else 1)
+        for file in opened.captures
+        if file.path.is_file()
+    ]
+    return sum(sizes) * MEMORY_PER_BYTE < available_bytes() // 2
+
+
+def available_bytes() -> int:
+    """Memory that can be had without taking it from others; where the system does not tell, half of what there is."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def in_memory(opened: Opened, asked: Asked, reading: Reading, progress: Progress) -> Connections:

@@ -11,7 +11,8 @@ import numpy as np
 
 from probes.capture import read_payloads
 from probes.schema import Array
-from tracer.bundle import STANDARD_INPUT, Bundle
+from tracer.bundle import Bundle
+from tracer.bundle_files import STANDARD_INPUT
 
 
 def open_again(bundle: Bundle, path: Path) -> BinaryIO:

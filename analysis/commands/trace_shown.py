@@ -1,0 +1,150 @@
+"""What `hopline trace` shows, of connections or of requests: as a table, JSON lines, Parquet."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.commands.options import EXIT_OUTPUT, fail, find_requests, progress, read, steps
+from analysis.commands.snapshot import quiet_pipe, write_whole
+
+if TYPE_CHECKING:
+    from analysis.filters import Filters
+    from analysis.frames import Frames
+    from tracer.bundle import Opened
+
+Record = dict[str, Any]
+ON_A_SCREEN = 200  # rows printed where somebody looks, unless --limit says otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How connections are traced, None for what fits: in so many `partitions`, by so many processes, through files in a folder."""
+
+    partitions: int | None
+    processes: int | None
+    spill: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """`lines` are the `count` records that were asked for, as JSON, in order; `told` is what was and was not seen.
+
+    `depths` says how deep below its root each request is, by id; it is None where the records are connections. `tables` makes all as
+    data frames.
+    """
+
+    lines: Callable[[], Iterable[str]]
+    count: int
+    told: Record
+    tables: Callable[[], Frames]
+    depths: dict[str, int] | None = field(default=None)
+
+    def records(self, most: int | None) -> Iterator[Record]:
+        """The first `most` of them."""
+        return (json.loads(line) for line in itertools.islice(self.lines(), most))
+
+
+def rows_on_screen() -> int | None:
+    """How many rows are printed if nobody said: None for all, where nobody looks."""
+    return ON_A_SCREEN if sys.stdout.isatty() else None
+
+
+def connections(opened: Opened, filters: Callable[[int], Filters], most: int | None, sizes: Sizes) -> Shown:
+    """The connections of a bundle; of its records no more than the first `most`."""
+    from analysis.engine.run import Asked, trace_connections  # noqa: PLC0415 - imports are slow, --help is not
+    from analysis.summary import told  # noqa: PLC0415
+
+    asked = Asked(filters, most, sizes.partitions, sizes.processes, sizes.spill)
+    with progress() as reading, steps() as working:
+        found = trace_connections(opened, asked, reading, working)
+
+    def tables() -> Frames:
+        from analysis.frames import frames  # noqa: PLC0415
+        from tracer.requests import trace_requests, without_requests  # noqa: PLC0415
+        from tracer.trace import trace  # noqa: PLC0415
+
+        traced = trace(read(opened))
+        return frames(trace_requests(traced, wanted=without_requests(traced)))
+
+    return Shown(found.lines, len(found), told(found.bundle, found.tally), tables)
+
+
+def requests(opened: Opened, keys: Path | None, min_confidence: float, filters: Callable[[int], Filters]) -> Shown:
+    """The requests of a bundle."""
+    from analysis.requests import RequestRecorder  # noqa: PLC0415
+    from analysis.summary import not_seen, summarise, summarise_requests  # noqa: PLC0415
+    from tracer.trace import trace  # noqa: PLC0415
+
+    found = find_requests(trace(read(opened)), keys)
+    recorder = RequestRecorder(found, min_confidence)
+    records, below = list(recorder), recorder.connection_records
+    told = summarise(found.trace, below) | {"requests": summarise_requests(found, records)}
+    depths: dict[str, int] = {}
+    for record in records:
+        depths[record["id"]] = 0 if record["parent"] is None else depths[record["parent"]] + 1
+    asked = filters(told["first_ns"] or 0)
+    chosen = [record for record in records if asked.accept(record)]
+
+    def tables() -> Frames:
+        from analysis.frames import from_records  # noqa: PLC0415
+
+        return from_records(below, records, not_seen(told))
+
+    return Shown(lambda: map(json.dumps, chosen), len(chosen), told, tables, depths)
+
+
+def write_summary(path: Path, told: Record) -> None:
+    """What was and was not seen into a new file."""
+    try:
+        write_whole(path, [json.dumps(told, indent=2), "\n"], force=False)
+    except OSError as error:
+        fail(f"{path} cannot be written: {error.strerror} (check the folder and its free space)", EXIT_OUTPUT)
+
+
+def write_tables(folder: Path, shown: Shown) -> None:
+    """All of it as Parquet into a new folder."""
+    from analysis.parquet import write_parquet  # noqa: PLC0415
+
+    try:
+        write_parquet(folder, shown.tables())
+    except OSError as error:
+        fail(f"{folder} cannot be written: {error.strerror or error} (check the folder and its free space)", EXIT_OUTPUT)
+
+
+def print_json(shown: Shown, most: int | None) -> None:
+    """Records as JSON lines."""
+    from analysis.terminal import console, print_problems  # noqa: PLC0415
+
+    print_problems(console(stderr=True), shown.told)
+    with quiet_pipe():
+        for line in itertools.islice(shown.lines(), most):
+            sys.stdout.write(line)  # ASCII: what a pod is called cannot steer a terminal
+            sys.stdout.write("\n")
+        sys.stdout.flush()
+
+
+def print_table(shown: Shown, most: int | None, paths: list[Path]) -> None:
+    """Records as a table, below what was not seen."""
+    from analysis.request_table import request_table  # noqa: PLC0415
+    from analysis.terminal import connection_table, console, plain, print_header  # noqa: PLC0415
+
+    out = console()
+    first_ns, some = shown.told["first_ns"] or 0, list(shown.records(most))
+    with quiet_pipe():
+        print_header(out, shown.told)
+        out.print()
+        out.print(
+            connection_table(some, first_ns, out.width) if shown.depths is None else request_table(some, shown.depths, first_ns, out.width)
+        )
+        if shown.count > len(some):
+            out.print(f"{shown.count - len(some):,} more: --limit 0 prints all, filters (--service, --pod, --status …) choose")
+        if some and len(paths) == 1 and paths[0] != Path("-"):
+            verb = "show" if shown.depths is None else "explain"
+            out.print(f"hopline {verb} {plain(shlex.quote(str(paths[0])))} {some[0]['id']}  tells all about one of them", style="dim")
