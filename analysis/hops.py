@@ -1,63 +1,76 @@
-"""One hop as a record: where it was seen, as what, and in which frame of which file."""
+"""Hops as records: where each was seen, as what, and in which frame of which file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from probes.addresses import endpoint
+import numpy as np
+
+from analysis.ends import Ends, same_end
+from probes.addresses import text
 from probes.decode import TUNNELS
-from probes.schema import ObservationPoint, Table
-from tracer.names import Named
+from probes.schema import Array, Table
 from tracer.trace import Trace
 
 Record = dict[str, Any]
-DIRECTIONS = ("unknown", "in", "out")
+DIRECTIONS, PATHS = ("unknown", "in", "out"), ("request", "reply")
+PORT_KINDS = (None, "port", "nodePort", "containerPort")
 
 
-def address_of(tuples: Table, code: int, side: str) -> tuple[int, int]:
-    """(hi, lo) of a tuple's "src" or "dst"."""
-    return int(tuples[f"{side}_hi"][code]), int(tuples[f"{side}_lo"][code])
+class HopRecords:
+    """The rows of a table of hops (HOPS or REQUEST_HOPS) as records, but for their latencies; `connections` has the connection of each."""
 
+    def __init__(self, trace: Trace, hops: Table, connections: Array, ends: Ends) -> None:
+        self._hops, self._connections, self._ends = hops, connections, ends
+        self._tuples, self._observations = trace.tables.tuples, trace.tables.observations
+        self._places = [(point.node, point.interface) for point in trace.tables.points]
+        # a point may be spread over several files
+        self._files = [point.file for point in trace.tables.points]
+        self._original, self._translated = (
+            np.array([getattr(each, name) for each in trace.named], "i8") for name in ("original", "translated")
+        )
+        vias = [None if each.service is None else each.service.via for each in trace.named]
+        self._has_service = np.array([via not in (None, "Headless") for via in vias], bool)
+        self._by_node_port = np.array([via == "NodePort" for via in vias], bool)
 
-class HopColumns:
-    """The rows of a table of hops (HOPS or REQUEST_HOPS) as records, but for their latencies."""
+    def records(self, first: int, end: int) -> list[Record]:
+        """The hops of rows `first` to `end`."""
+        hops = {name: column[first:end] for name, column in self._hops.items()}
+        seen = {name: self._observations[name][hops["row"]] for name in ("direction", "frame", "point")}
+        self._ends.learn(hops["tuple"])
+        kinds, tunnels = self._port_kinds(hops["tuple"], self._connections[first:end]), self._tunnels(hops["row"])
+        columns = (hops["point"], seen["direction"], hops["reply"], hops["tuple"], hops["time_ns"], seen["point"], seen["frame"])
+        places, files, src, dst = self._places, self._files, self._ends.src, self._ends.dst
+        return [
+            {
+                "node": places[point][0], "interface": places[point][1], "direction": DIRECTIONS[direction], "path": PATHS[reply],
+                "src": src[code], "dst": dst[code], "tunnel": tunnel, "port_kind": PORT_KINDS[kind], "time_ns": time,
+                "file": files[file], "frame": frame,
+            }
+            for (point, direction, reply, code, time, file, frame), kind, tunnel in zip(
+                zip(*(column.tolist() for column in columns), strict=True), kinds, tunnels, strict=True
+            )
+        ]  # fmt: skip
 
-    def __init__(self, trace: Trace, hops: Table, src: Callable[[int], str], dst: Callable[[int], str]) -> None:
-        self._trace, self._src, self._dst = trace, src, dst
-        self.columns = {name: column.tolist() for name, column in hops.items()}
-        observations = trace.tables.observations
-        self.columns |= {name: observations[name][hops["row"]].tolist() for name in ("direction", "frame", "outer", "tunnel", "vni")}
-        self.columns["file"] = observations["point"][hops["row"]].tolist()  # a point may be spread over several files
+    def _port_kinds(self, codes: Array, connections: Array) -> list[int]:
+        """Which of the four ports each tuple leads to (a reply's: comes from), by PORT_KINDS; none where no Service is involved."""
+        original, translated = self._original[connections], self._translated[connections]
+        leads = [
+            self._has_service[connections] & (target >= 0)
+            & (same_end(self._tuples, target, "dst", codes, "src") | same_end(self._tuples, target, "dst", codes, "dst"))
+            for target in (original, translated)
+        ]  # fmt: skip
+        kinds: list[int] = np.select(leads, [1 + self._by_node_port[connections], np.full(len(codes), 3)], 0).tolist()
+        return kinds
 
-    def record(self, row: int, named: Named) -> Record:
-        """The hop at `row`, of a connection that is called `named`."""
-        seen, points = self.columns, self._trace.tables.points
-        code, point = seen["tuple"][row], points[seen["point"][row]]
-        return {
-            "node": point.node, "interface": point.interface, "direction": DIRECTIONS[seen["direction"][row]],
-            "path": "reply" if seen["reply"][row] else "request", "src": self._src(code), "dst": self._dst(code),
-            "tunnel": self._tunnel(row), "port_kind": self._port_kind(code, named), "time_ns": seen["time_ns"][row],
-            "file": points[seen["file"][row]].file, "frame": seen["frame"][row],
-        }  # fmt: skip
-
-    def resolution_ns(self, row: int) -> int:
-        """The unit of the time stamps where this hop was seen."""
-        point: ObservationPoint = self._trace.tables.points[self.columns["point"][row]]
-        return point.resolution_ns
-
-    def _port_kind(self, code: int, named: Named) -> str | None:
-        """Which of the four ports a hop's tuple leads to (a reply's: comes from); None where no Service is involved."""
-        if named.service is None or named.service.via == "Headless":
-            return None
-        ends = (self._src(code), self._dst(code))
-        if named.original >= 0 and self._dst(named.original) in ends:
-            return "nodePort" if named.service.via == "NodePort" else "port"
-        return "containerPort" if named.translated >= 0 and self._dst(named.translated) in ends else None
-
-    def _tunnel(self, row: int) -> Record | None:
-        outer, kind = self.columns["outer"][row], self.columns["tunnel"][row]
-        if outer < 0 or not kind:
-            return None
-        src, dst = (endpoint(*address_of(self._trace.tables.observations, outer, side), None) for side in ("src", "dst"))
-        return {"kind": TUNNELS[kind], "id": self.columns["vni"][row], "src": src, "dst": dst}
+    def _tunnels(self, rows: Array) -> list[Record | None]:
+        """The tunnel that each observation was seen in."""
+        table = self._observations
+        found: list[Record | None] = [None] * len(rows)
+        inside = np.flatnonzero((table["outer"][rows] >= 0) & (table["tunnel"][rows] > 0))
+        inner, outer = rows[inside], table["outer"][rows[inside]]
+        src, dst = ([table[f"{side}_{half}"][outer].tolist() for half in ("hi", "lo")] for side in ("src", "dst"))
+        columns = zip(inside.tolist(), table["tunnel"][inner].tolist(), table["vni"][inner].tolist(), *src, *dst, strict=True)
+        for at, kind, vni, src_hi, src_lo, dst_hi, dst_lo in columns:
+            found[at] = {"kind": TUNNELS[kind], "id": vni, "src": text(src_hi, src_lo), "dst": text(dst_hi, dst_lo)}
+        return found

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from analysis.claims import ingress, route, true_client
-from analysis.hops import HopColumns
+from analysis.hops import HopRecords
 from analysis.latency import DATABASES, Doors, covered, journey, nat_parts, part, shares
 from analysis.records import CONFIDENT, Recorder
 from probes.addresses import parse
 from probes.decode.numbers import PROTOCOL_NAMES
 from probes.dissect import Exchange
+from probes.schema import size
 from tracer.cluster import ServicePort
 from tracer.requests import RequestTrace
 from tracer.requests.moments import gave_up, handshakes, logins
@@ -34,9 +35,13 @@ class RequestRecorder:
         self.connections = Recorder(found.trace)
         self.connection_records = list(self.connections)
         self._columns = {name: column.tolist() for name, column in found.requests.table.items()}
-        self._hop_columns = HopColumns(found.trace, found.requests.hops, self.connections.src, self.connections.dst)
+        hops = found.requests.hops
+        connections = found.requests.table["connection"][hops["request"]]
+        self._hop_records = HopRecords(found.trace, hops, connections, self.connections.ends).records(0, size(hops))
+        self._aligned_ns = hops["aligned_ns"].tolist()
+        self._resolutions = [found.trace.tables.points[point].resolution_ns for point in hops["point"].tolist()]
         self._hops: dict[int, list[int]] = {}
-        for row, request in enumerate(self._hop_columns.columns["request"]):
+        for row, request in enumerate(hops["request"].tolist()):
             self._hops.setdefault(request, []).append(row)
         self._apart = _uncertainties(found)
         self._handshakes = handshakes(found.trace.tables, found.dissection, found.clocks)
@@ -100,7 +105,7 @@ class RequestRecorder:
         record = {
             **whole, "id": self.ids[request], "connection": whole["id"], "parent": self.ids[self.parent[request]] if given else None,
             "trace": f"t{self.ids[self._root(request)][1:]}", "start_ns": row["start_ns"], "end_ns": row["end_ns"],
-            "service": self._service(request, whole), "hops": self._request_hops(request, row), "losses": losses,
+            "service": self._service(request, whole), "hops": self._request_hops(request), "losses": losses,
             "retransmissions": whole["retransmissions"] if exchange is None else len(losses),
             "handshake_ns": whole["handshake_ns"] if row["number"] == 0 else None,
             "parent_evidence": self.found.parents.evidence.get(request, []) if candidates else [],
@@ -140,21 +145,20 @@ class RequestRecorder:
         recorded = np.array([loss["time_ns"]])
         return int(self.found.clocks.align(np.array([node]), recorded)[0]) if node >= 0 else int(recorded[0])
 
-    def _request_hops(self, request: int, row: Row) -> list[Record]:
+    def _request_hops(self, request: int) -> list[Record]:
         """The hops of the request's first byte and of the response's, with latencies on the aligned clock."""
-        named, seen = self.trace.named[row["connection"]], self._hop_columns.columns
         hops: list[Record] = []
         first = before = -1
         for hop in self._hops.get(request, ()):
-            time = seen["aligned_ns"][hop]
-            if before < 0 or seen["reply"][hop] != seen["reply"][before]:
+            time = self._aligned_ns[hop]
+            if before < 0 or self._hop_records[hop]["path"] != self._hop_records[before]["path"]:
                 first, before = hop, -1
             apart = self._apart["hop"][hop]
             known = before >= 0 and apart >= 0
-            latency = time - seen["aligned_ns"][before] if known else None
-            uncertainty = apart + self._hop_columns.resolution_ns(hop) if known else None
-            record = self._hop_columns.record(hop, named) | {
-                "time_ns": time, "offset_ns": time - seen["aligned_ns"][first] if self._apart["path"][hop] >= 0 else None,
+            latency = time - self._aligned_ns[before] if known else None
+            uncertainty = apart + self._resolutions[hop] if known else None
+            record = self._hop_records[hop] | {
+                "time_ns": time, "offset_ns": time - self._aligned_ns[first] if self._apart["path"][hop] >= 0 else None,
                 "latency_ns": latency, "uncertainty_ns": uncertainty,
                 "separable": None if latency is None or uncertainty is None else latency > uncertainty,
             }  # fmt: skip
@@ -211,7 +215,7 @@ class RequestRecorder:
             return [(named.service.namespace, named.service.name)]
         if named.translated < 0:
             return []
-        address, _, port = self.connections.dst(named.translated).rpartition(":")
+        address, _, port = self.connections.ends.dst[named.translated].rpartition(":")
         backed: Sequence[ServicePort] = self.trace.bundle.timeline.services_of_endpoint(parse(address.strip("[]")), int(port), "tcp", when)
         mine: set[tuple[str | None, str | None]] = {(each.namespace, each.name) for each in backed}
         wanted = self._wanted(self.parent[request], when) if request in self.parent else None
@@ -244,7 +248,7 @@ class RequestRecorder:
         client, server = (nodes[row[name]] if row[name] >= 0 else None for name in ("client_node", "server_node"))
         apart = self._apart["request"][request]
         rows = self._hops.get(request, ())
-        resolution = 2 * max((self._hop_columns.resolution_ns(hop) for hop in rows), default=0)
+        resolution = 2 * max((self._resolutions[hop] for hop in rows), default=0)
         between = None if apart < 0 else apart + resolution
         spent = None if doors.arrival is None or doors.done is None else doors.done - doors.arrival
         below = [(self._columns["start_ns"][child], self._columns["end_ns"][child]) for child in self.children.get(request, ())]

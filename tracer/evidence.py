@@ -5,6 +5,8 @@ A connection keeps all its evidence as bits; its confidence is that of the stron
 
 from __future__ import annotations
 
+import functools
+
 ISN, SEQ, TSVAL, PAYLOAD, IP_ID, CONNTRACK, TUPLE, VERIFICATION_TAG, MSS, PORT_RANGE, TTL, SOCKET, CONNECT = (1 << bit for bit in range(13))
 
 EVIDENCE: dict[int, tuple[str, float]] = {  # bit: (name in the output, confidence of a join that rests on it alone)
@@ -26,7 +28,12 @@ EVIDENCE: dict[int, tuple[str, float]] = {  # bit: (name in the output, confiden
 
 def names(bits: int) -> list[str]:
     """The evidence in `bits`, strongest first as the table has it."""
-    return [name for bit, (name, _) in EVIDENCE.items() if bits & bit]
+    return list(_names(bits))
+
+
+@functools.cache
+def _names(bits: int) -> tuple[str, ...]:
+    return tuple(name for bit, (name, _) in EVIDENCE.items() if bits & bit)
 
 
 def confidence(bits: int) -> float:

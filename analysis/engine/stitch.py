@@ -38,11 +38,10 @@ class Stitched:
 def stitch(traced: Trace, filters: Filters, most: int | None, out: BinaryIO) -> Stitched:
     """Write the records that `filters` accept, no more than the first `most`, to `out`; the rest of `kept` has no text."""
     first_ns, lowest = order_keys(traced)
-    tally, recorder = Tally(), Recorder(traced)
+    tally = Tally()
     kept: list[int] = []
     text = [out.tell()]
-    for row in range(len(traced.named)):
-        record = recorder.record(row)
+    for row, record in enumerate(Recorder(traced)):
         tally.count(record)
         if not filters.accept(record):
             continue
