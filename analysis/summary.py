@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from analysis.records import Record
@@ -27,6 +27,16 @@ class Tally:
     unmatched: Counter[str] = field(default_factory=Counter)
     translated: int = 0
     retransmissions: int = 0
+
+    def told(self) -> Summary:
+        """Its fields as JSON has them, for `of`."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    @classmethod
+    def of(cls, told: Summary) -> Tally:
+        """What `told` told."""
+        protocols, statuses, unmatched = (Counter[str](told[name]) for name in ("by_protocol", "by_status", "unmatched"))
+        return cls(protocols, statuses, unmatched, told["translated"], told["retransmissions"])
 
     def count(self, record: Record) -> None:
         """Take in one more connection."""

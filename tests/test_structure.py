@@ -31,6 +31,7 @@ DOORS = {
     "rich": {"analysis/terminal.py", "analysis/request_table.py", "analysis/picture.py", "analysis/storyboard.py", "analysis/commands"},
     "typer": {"analysis/commands"},
     "pyshark": {"probes/deep.py"},
+    "distributed": {"analysis/engine/cluster.py"},
     "bcc": {"probes/live/bpf.py"},
     "pyroute2": {"probes/live"},
     "prometheus_client": {"probes/live/metrics.py"},

@@ -221,7 +221,7 @@ class Opened:
     def stream(self, capture: CaptureFile) -> BinaryIO:
         """The bytes of `capture`; OSError where it cannot be opened."""
         if capture.path != STANDARD_INPUT:
-            return capture.path.open("rb")
+            return capture.open()
         kept = self.bundle.kept
         if kept is None:
             return sys.stdin.buffer

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import zstandard
 
@@ -44,6 +45,10 @@ class CaptureFile:
     path: Path
     name: str
     node: str
+
+    def open(self) -> BinaryIO:
+        """Its bytes; OSError where that cannot be."""
+        return self.path.open("rb")
 
 
 def kind_of(path: Path) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,12 +23,13 @@ from analysis.commands.options import (
     fail,
     open_input,
 )  # fmt: skip
-from analysis.commands.trace_shown import Sizes, connections, print_json, print_table, requests, rows_on_screen, write_summary, write_tables
+from analysis.commands.trace_shown import How, connections, print_json, print_table, requests, rows_on_screen, write_summary, write_tables
 
 PROTOCOLS = (  # what a record's protocol can be; a test compares
     "tcp", "udp", "sctp", "icmp", "icmpv6", "http", "http2", "grpc", "websocket", "dns", "tls", "mysql", "postgresql", "redis", "kafka",
     "mongodb", "amqp", "nats", "exchange",
 )  # fmt: skip
+ENGINES = ("local", "dask")  # analysis.engine.run
 STATUSES = ("open", "closed", "refused", "timeout", "reset")  # tracer.status, whose import is slow; a test compares
 
 
@@ -68,6 +70,8 @@ def trace(
         Path | None,
         typer.Option(metavar="DIR", help="Keep packets in files of this folder, not in memory; a run that was interrupted goes on there."),
     ] = None,
+    engine: Annotated[str, typer.Option(help="local, or dask: on Dask's workers (with --l4-only; docs/scale.md).")] = "local",
+    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Dask's, tcp://HOST:PORT. Default: one is started here.")] = None,
 ) -> None:
     """Show every request's path across proxies, DNAT, SNAT, tunnels and nodes, named by Kubernetes metadata as it was at that moment.
 
@@ -86,8 +90,10 @@ def trace(
     Nothing in the input is ever changed. Exit codes: 0 done, 1 done but some input could not be read at all, 2 wrong usage, 3 nothing to
     read, 4 output cannot be written.
     """
-    if protocol is not None and protocol not in PROTOCOLS:
-        fail(f"--protocol {protocol}: not one of {', '.join(PROTOCOLS)}", EXIT_USAGE)
+    _check("--engine", engine, ENGINES)
+    if engine == "dask" and not l4_only:
+        fail("--engine dask traces connections: give --l4-only as well", EXIT_USAGE)
+    _check("--protocol", protocol, PROTOCOLS)
     if status is not None and (l4_only or re.fullmatch("[a-z]+", status)) and status not in (*STATUSES, *([] if l4_only else ["ok"])):
         others = "" if l4_only else ", ok, nor a code as its protocol has it (200, '5*', NXDOMAIN, 'error *')"
         fail(f"--status {status}: not one of {', '.join(STATUSES)}{others}", EXIT_USAGE)
@@ -106,7 +112,7 @@ def trace(
     twice = not l4_only or spill is not None or parquet is not None
     opened = open_input(paths, cluster, no_ledger=no_ledger, no_rules=no_rules, no_cluster=no_cluster, keep_input=twice)
     if l4_only:
-        shown = connections(opened, filters, most, Sizes(partitions, workers, spill))
+        shown = connections(opened, filters, most, How(partitions, workers, spill, engine, scheduler))
     else:
         shown = requests(opened, keys, min_confidence, filters)
     told = shown.told
@@ -122,6 +128,11 @@ def trace(
         fail("no packets could be read", EXIT_INPUT)
     if any(problem["severity"] == "error" for problem in told["problems"]):
         raise typer.Exit(EXIT_PROBLEMS)
+
+
+def _check(option: str, value: str | None, known: Sequence[str]) -> None:
+    if value is not None and value not in known:
+        fail(f"{option} {value}: not one of {', '.join(known)}", EXIT_USAGE)
 
 
 def _moment(option: str, text: str | None, first_ns: int) -> int | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.commands.options import EXIT_OUTPUT, fail, find_requests, progress, read, steps
+from analysis.commands.options import EXIT_INPUT, EXIT_OUTPUT, EXIT_USAGE, fail, find_requests, progress, read, steps
 from analysis.commands.snapshot import quiet_pipe, write_whole
 
 if TYPE_CHECKING:
@@ -24,12 +24,14 @@ ON_A_SCREEN = 200  # rows printed where somebody looks, unless --limit says othe
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes:
-    """How connections are traced, None for what fits: in so many `partitions`, by so many processes, through files in a folder."""
+class How:
+    """How connections are traced, None for what fits: in so many `partitions`, by so many processes, through files in a folder, by whom."""
 
     partitions: int | None
     processes: int | None
     spill: Path | None
+    engine: str
+    scheduler: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +58,22 @@ def rows_on_screen() -> int | None:
     return ON_A_SCREEN if sys.stdout.isatty() else None
 
 
-def connections(opened: Opened, filters: Callable[[int], Filters], most: int | None, sizes: Sizes) -> Shown:
+def connections(opened: Opened, filters: Callable[[int], Filters], most: int | None, how: How) -> Shown:
     """The connections of a bundle; of its records no more than the first `most`."""
-    from analysis.engine.run import Asked, trace_connections  # noqa: PLC0415 - imports are slow, --help is not
+    from analysis.engine.files import SpillError  # noqa: PLC0415 - imports are slow, --help is not
+    from analysis.engine.run import Asked, ClusterError, trace_connections  # noqa: PLC0415
     from analysis.summary import told  # noqa: PLC0415
 
-    asked = Asked(filters, most, sizes.partitions, sizes.processes, sizes.spill)
-    with progress() as reading, steps() as working:
-        found = trace_connections(opened, asked, reading, working)
+    asked = Asked(filters, most, how.partitions, how.processes, how.spill, how.engine, how.scheduler)
+    try:
+        with progress() as reading, steps() as working:
+            found = trace_connections(opened, asked, reading, working)
+    except SpillError as error:
+        fail(str(error), EXIT_USAGE)
+    except ClusterError as error:
+        fail(str(error), EXIT_INPUT)
+    except OSError as error:
+        fail(f"packets cannot be kept in files: {error} (check the folder of --spill, or TMPDIR, and its free space)", EXIT_OUTPUT)
 
     def tables() -> Frames:
         from analysis.frames import frames  # noqa: PLC0415

@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.engine import local, spill
+from analysis.engine import spill
 from analysis.engine.connections import Connections
-from analysis.engine.local import Packets, Progress
+from analysis.engine.files import claim, finished, text_of
+from analysis.engine.local import Local, Packets, Reading, Working
 from analysis.engine.work import Work, node_names
 from analysis.filters import Filters
 from probes.schema import OBSERVATIONS, Problem, size
-from tracer.bundle import Bundle, CaptureFile, Opened, read_packets
-from tracer.partitions import Cut, Deal, Links, deal, link_evidence
-from tracer.surroundings import Surroundings, glimpse, surroundings, together
+from tracer.bundle import Bundle, Opened, read_packets
+from tracer.bundle_files import STANDARD_INPUT
+from tracer.partitions import Cut, Links, deal, link_evidence
+from tracer.surroundings import glimpse, surroundings, together
 
+if TYPE_CHECKING:
+    from analysis.engine.cluster import Cluster
+
+LOCAL, DASK = "local", "dask"
 WORTH_FORKING = 200_000  # observations
 OBSERVATIONS_AT_ONCE = 1_000_000  # in a partition that comes from files; one takes about 0.5 kB
 MEMORY_PER_BYTE = 5  # of a capture with packets of 96 bytes; larger ones need less
 COMPRESSED = 5  # a capture shrinks to a fifth
-READERS = 2
-Reading = Callable[[str, int], None]
+
+
+class ClusterError(Exception):
+    """Dask cannot do it; the message says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What is wanted of the connections: `filters` (given the time of the first packet) and how many records at `most`, in what way.
 
-    `partitions` and `processes` are as many as fits by themselves (None); packets go through files in the folder `spill`.
+    `partitions` and `processes` are as many as fits by themselves (None); packets go through files in the folder `spill`. `engine` is
+    LOCAL or DASK, whose `scheduler` is made here where None is named.
     """
 
     filters: Callable[[int], Filters] = lambda _first_ns: Filters()
@@ -42,12 +53,33 @@ class Asked:
     partitions: int | None = None
     processes: int | None = None
     spill: Path | None = None
+    engine: str = LOCAL
+    scheduler: str | None = None
 
 
-def trace_connections(opened: Opened, asked: Asked, reading: Reading, progress: Progress) -> Connections:
-    """The connections of a bundle. `reading` is told of positions in captures, `progress` what is done, how much of it, and of how much."""
-    through = asked.spill is not None or not _fits(opened)
-    return through_files(opened, asked, reading, progress) if through else in_memory(opened, asked, reading, progress)
+def trace_connections(opened: Opened, asked: Asked, reading: Reading, working: Working) -> Connections:
+    """The connections of a bundle; what `reading` and `working` are told is in `Local`.
+
+    SpillError where the folder to spill to is in use for something else, ClusterError if Dask cannot do it, OSError where a disk is full.
+    """
+    if asked.engine == DASK:
+        return _on_cluster(opened, asked, working)
+    here = Local(opened, asked.processes, reading, working)
+    return through_files(opened, asked, here) if asked.spill is not None or not _fits(opened) else in_memory(opened, asked, here, reading)
+
+
+def _on_cluster(opened: Opened, asked: Asked, working: Working) -> Connections:
+    try:
+        from analysis.engine.cluster import cluster  # noqa: PLC0415 - an optional dependency
+    except ImportError as error:
+        raise ClusterError(f"Dask is not installed: {error} (pip install 'hopline[dask]')") from None
+    if any(file.path == STANDARD_INPUT for file in opened.captures):
+        raise ClusterError("Dask's workers cannot read standard input (give files that they can open)")
+    try:
+        with cluster(asked.scheduler, asked.processes, working) as machine:
+            return through_files(opened, asked, machine)
+    except TimeoutError as error:
+        raise ClusterError(f"{asked.scheduler}: {error} (is a Dask scheduler there?)") from None
 
 
 def _fits(opened: Opened) -> bool:
@@ -69,46 +101,40 @@ def available_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
-def in_memory(opened: Opened, asked: Asked, reading: Reading, progress: Progress) -> Connections:
+def in_memory(opened: Opened, asked: Asked, machine: Local, reading: Reading) -> Connections:
     """All packets at once."""
     bundle = read_packets(opened, reading)
     packets = bundle.observations
-    processes = asked.processes or local.workers()
-    count = asked.partitions or (processes if size(packets) >= WORTH_FORKING else 1)
+    count = asked.partitions or (machine.processes if size(packets) >= WORTH_FORKING else 1)
     around = surroundings(glimpse(packets, len(bundle.points)), bundle.points, bundle.links, bundle.timeline)
     if count == 1:
-        whole = Work(bundle, around, None, asked.filters(_first_ns(bundle)), asked.most)
-        stitched, text = local.stitch_here(whole, packets)
-        return Connections(bundle, [stitched], [text])
+        out = io.BytesIO()
+        stitched = Work(bundle, around, None, asked.filters(_first_ns(bundle)), asked.most).stitch(0, packets, out)
+        return Connections(bundle, [stitched], [out.getbuffer()])
     links = Links()
     numbers = links.add(packets, node_names([point.node for point in bundle.points]))
     link_evidence(links, bundle.ledgers, bundle.sockets)
     dealt = deal([links], count)
     cut = Cut(packets, np.append(dealt.of(links.numbers.flows), np.int32(-1))[numbers], count)
     with tempfile.TemporaryDirectory(prefix="hopline-") as folder:
-        return _stitched(_work(bundle, around, dealt, asked), cut.table, Path(folder), processes, progress)
+        return _stitched(Work(bundle, around, dealt, asked.filters(_first_ns(bundle)), asked.most), machine, cut.table, Path(folder))
 
 
-def through_files(opened: Opened, asked: Asked, reading: Reading, progress: Progress) -> Connections:
+def through_files(opened: Opened, asked: Asked, machine: Local | Cluster) -> Connections:
     """A piece of the packets, then a partition of them at a time."""
-    if asked.spill is not None:
-        asked.spill.mkdir(parents=True, exist_ok=True)
-        return _through(asked.spill, opened, asked, reading, progress)
-    with tempfile.TemporaryDirectory(prefix="hopline-") as folder:
-        return _through(Path(folder), opened, asked, reading, progress)
+    if asked.spill is None:
+        with tempfile.TemporaryDirectory(prefix="hopline-") as folder:
+            return _through(Path(folder), opened, asked, machine)
+    inputs = [path for paths in opened.bundle.files.values() for path in paths]
+    claim(asked.spill, inputs, (asked.filters(0), asked.most, asked.partitions, sorted(opened.bundle.ledgers), sorted(opened.bundle.rules)))
+    return _through(asked.spill, opened, asked, machine)
 
 
-def _through(folder: Path, opened: Opened, asked: Asked, reading: Reading, progress: Progress) -> Connections:
-    files = opened.captures
-
-    def told(file: CaptureFile, times: int) -> Callable[[int], None]:
-        return lambda position: reading(f"{file.path}{' again' if times else ''}", position)
-
-    with ThreadPoolExecutor(READERS) as readers:
-        found = list(readers.map(lambda file: spill.scan(opened, file, told(file, 0)), files))
+def _through(folder: Path, opened: Opened, asked: Asked, machine: Local | Cluster) -> Connections:
+    found = machine.scan(opened.captures)
     scans = [each for each in found if not isinstance(each, Problem)]
-    files = [file for file, each in zip(files, found, strict=True) if not isinstance(each, Problem)]
-    bases = np.cumsum([0, *(len(each.points) for each in scans)]).tolist()
+    files = [file for file, each in zip(opened.captures, found, strict=True) if not isinstance(each, Problem)]
+    points = np.cumsum([0, *(len(each.points) for each in scans)]).tolist()[:-1]  # before those of each capture
     bundle = opened.complete(
         OBSERVATIONS.empty(), [point for each in scans for point in each.points],
         [file.path for file, each in zip(files, scans, strict=True) for _ in each.points],
@@ -117,26 +143,20 @@ def _through(folder: Path, opened: Opened, asked: Asked, reading: Reading, progr
     )  # fmt: skip
     links = Links()
     link_evidence(links, bundle.ledgers, bundle.sockets)
-    processes = asked.processes or local.workers()
-    rows = sum(each.rows for each in scans)
-    dealt = deal([links, *(each.links for each in scans)], asked.partitions or max(processes, math.ceil(rows / OBSERVATIONS_AT_ONCE)))
-    seen = together([each.seen for each in scans], bases[:-1])
-    around = surroundings(seen, bundle.points, bundle.links, bundle.timeline)
-    del scans, found, links
-    with ThreadPoolExecutor(READERS) as readers:
-        list(readers.map(lambda each: spill.deal_out(opened, each[1], each[0], dealt, folder, told(each[1], 1)), enumerate(files)))
-    work = _work(bundle, around, dealt, asked)
-    return _stitched(work, lambda part: spill.packets_of(folder, part, bases[:-1]), folder, processes, progress)
+    count = asked.partitions or max(machine.processes, math.ceil(sum(each.rows for each in scans) / OBSERVATIONS_AT_ONCE))
+    dealt = deal([links, *(each.links for each in scans)], count)
+    around = surroundings(together([each.seen for each in scans], points), bundle.points, bundle.links, bundle.timeline)
+    del scans, found, links  # what was linked is as large as many partitions
+    machine.deal_out(files, dealt, folder)
+    work = Work(bundle, around, dealt, asked.filters(_first_ns(bundle)), asked.most)
+    return _stitched(work, machine, partial(spill.packets_of, folder, points), folder)
 
 
-def _work(bundle: Bundle, around: Surroundings, dealt: Deal, asked: Asked) -> Work:
-    return Work(bundle, around, dealt, asked.filters(_first_ns(bundle)), asked.most)
-
-
-def _stitched(work: Work, packets: Packets, folder: Path, processes: int, progress: Progress) -> Connections:
-    parts = range(len(work.dealt.packets) if work.dealt else 1)
-    found = dict(local.stitch_parts(work, packets, parts, folder, processes, progress))
-    return Connections(work.bundle, [found[part] for part in parts], [local.text_of(folder, part) for part in parts])
+def _stitched(work: Work, machine: Local | Cluster, packets: Packets, folder: Path) -> Connections:
+    parts = range(0 if work.dealt is None else len(work.dealt.packets))
+    found = {part: stitched for part in parts if (stitched := finished(folder, part)) is not None}
+    found |= machine.stitch(work, packets, [part for part in parts if part not in found], folder)
+    return Connections(work.bundle, [found[part] for part in parts], [text_of(folder, part) for part in parts])
 
 
 def _first_ns(bundle: Bundle) -> int:

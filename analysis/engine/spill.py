@@ -5,10 +5,12 @@ Every capture is read twice, first to tell which flows belong together: decoding
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +18,8 @@ import pyarrow as pa
 from analysis.engine.work import node_names
 from probes.capture import CaptureStatistics, read_pieces
 from probes.schema import OBSERVATIONS, ObservationPoint, Problem, Table, size
-from tracer.bundle import CaptureFile, Opened, unopened
-from tracer.partitions import Cut, Deal, FlowNumbers, Links, flow_hashes
+from tracer.bundle_files import CaptureFile
+from tracer.partitions import Cut, Deal, FlowNumbers, Links, flow_hashes, linked_rows
 from tracer.surroundings import Glimpse, glimpse, together
 from tracer.tuples import FIELDS
 
@@ -25,6 +27,10 @@ PIECE_FRAMES = 1 << 19
 _SCHEMA = pa.schema([(column.name, pa.from_numpy_dtype(np.dtype(column.dtype))) for column in OBSERVATIONS.columns])
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 Progress = Callable[[int], None]
+
+
+def nothing(_position: int) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(slots=True)
@@ -39,20 +45,15 @@ class Scan:
     rows: int
 
 
-def scan(opened: Opened, file: CaptureFile, progress: Progress) -> Scan | Problem:
-    """Read `file` for the first time."""
-    try:
-        stream = opened.stream(file)
-    except OSError as error:
-        return unopened(file.path, error)
+def scan(file: CaptureFile, stream: BinaryIO, progress: Progress = nothing) -> Scan:
+    """Read the bytes of `file` for the first time."""
     (name,) = node_names([file.node])
     seen, links, rows = [], Links(), 0
-    with stream:
-        pieces = read_pieces(stream, file.name, file.node, PIECE_FRAMES, progress)
-        for table in pieces.tables:
-            links.add(table, np.full(len(pieces.points), name))
-            seen.append(glimpse(table, len(pieces.points)))
-            rows += size(table)
+    pieces = read_pieces(stream, file.name, file.node, PIECE_FRAMES, progress)
+    for table in pieces.tables:
+        links.add(table, np.full(len(pieces.points), name))
+        seen.append(glimpse(table, len(pieces.points)))
+        rows += size(table)
     return Scan(pieces.points, pieces.statistics, pieces.problems, together(seen, [0] * len(seen)), links, rows)
 
 
@@ -61,31 +62,32 @@ def part_file(folder: Path, capture: int, part: int) -> Path:
     return folder / f"packets-{part}-{capture}.arrow"
 
 
-def deal_out(opened: Opened, file: CaptureFile, number: int, dealt: Deal, folder: Path, progress: Progress) -> None:
-    """Read `file`, the capture of that `number`, again and write each partition's packets to its `part_file`: all of them, or none."""
-    count = len(dealt.packets)
-    flows, parts = FlowNumbers(), np.empty(0, "i4")
-    paths = [part_file(folder, number, part) for part in range(count)]
-    unfinished = [path.with_suffix(".part") for path in paths]
-    first = 0
+def deal_out(file: CaptureFile, stream: BinaryIO, number: int, dealt: Deal, folder: Path, progress: Progress = nothing) -> None:
+    """Read the bytes of `file`, the capture of that `number`, again and write each partition's `part_file`: all of them, or none."""
+    paths = [part_file(folder, number, part) for part in range(len(dealt.packets))]
+    if all(path.exists() for path in paths):
+        return
+    flows, parts, first = FlowNumbers(), np.empty(0, "i4"), 0
+    unfinished = [path.with_name(f"{path.name}.{os.getpid()}.part") for path in paths]
     with ExitStack() as stack:
-        files = [stack.enter_context(pa.OSFile(str(path), "wb")) for path in unfinished]
+        files = [stack.enter_context(path.open("wb")) for path in unfinished]
         writers = [stack.enter_context(pa.ipc.new_file(each, _SCHEMA, options=_OPTIONS)) for each in files]
-        stream = stack.enter_context(opened.stream(file))
         for table in read_pieces(stream, file.name, file.node, PIECE_FRAMES, progress).tables:
-            numbers = flows.of(flow_hashes({name: table[name] for name in FIELDS}))
+            rows, part = linked_rows(table), np.full(size(table), -1, "i4")
+            numbers = flows.of(flow_hashes({name: table[name][rows] for name in FIELDS}))
             parts = np.concatenate([parts, dealt.of(flows.flows[len(parts) :])])
-            cut = Cut(table, parts[numbers], count, first)
-            for part, writer in enumerate(writers):
-                mine = cut.table(part)
+            part[rows] = parts[numbers]
+            cut = Cut(table, part, len(paths), first)
+            for which, writer in enumerate(writers):
+                mine = cut.table(which)
                 if size(mine):
                     writer.write_batch(pa.record_batch([mine[column.name] for column in OBSERVATIONS.columns], schema=_SCHEMA))
             first += size(table)
     for path, whole in zip(unfinished, paths, strict=True):
-        path.replace(whole)
+        path.rename(whole)
 
 
-def packets_of(folder: Path, part: int, points: list[int]) -> Table:
+def packets_of(folder: Path, points: Sequence[int], part: int) -> Table:
     """The observations of a partition, from all its files in order; `points[i]` is the number that point 0 of capture i has."""
     tables, rows = [], 0
     for capture, base in enumerate(points):
@@ -98,7 +100,7 @@ def packets_of(folder: Path, part: int, points: list[int]) -> Table:
 
 
 def _batches(path: Path) -> Iterator[Table]:
-    with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
+    with path.open("rb") as file, pa.ipc.open_file(file) as reader:
         for number in range(reader.num_record_batches):
             batch = reader.get_batch(number)
             yield {column.name: batch.column(column.name).to_numpy() for column in OBSERVATIONS.columns}

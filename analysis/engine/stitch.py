@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 
@@ -33,6 +33,21 @@ class Stitched:
     text: Array
     tally: Tally
     affine: list[tuple[int, Affine]]
+
+    def save(self, file: IO[bytes]) -> None:
+        """Write all of it to `file`, for `load`."""
+        told = json.dumps({"tally": self.tally.told(), "affine": self.affine}).encode()
+        arrays = {name: getattr(self, name) for name in ("first_ns", "lowest", "kept", "text")}
+        np.savez(file, allow_pickle=False, told=np.frombuffer(told, "u1"), **arrays)
+
+    @classmethod
+    def load(cls, file: IO[bytes]) -> Stitched:
+        """What `save` wrote; ValueError where it is not that."""
+        with np.load(file, allow_pickle=False) as kept:
+            told = json.loads(kept["told"].tobytes())
+            arrays = {name: kept[name] for name in ("first_ns", "lowest", "kept", "text")}
+        affine: list[tuple[int, Affine]] = [(row, ((*key[:-1], tuple(key[-1])), (hi, lo))) for row, (key, (hi, lo)) in told["affine"]]
+        return cls(**arrays, tally=Tally.of(told["tally"]), affine=affine)
 
 
 def stitch(traced: Trace, filters: Filters, most: int | None, out: BinaryIO) -> Stitched:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 from probes.addresses import V4_MAPPED, Address
 from tracer.cluster import dns, owners, proxies, services
@@ -29,7 +30,18 @@ class Timeline:
     """
 
     def __init__(self, sightings: Iterable[Sighting] = (), rolls: Iterable[Roll] = ()) -> None:
-        self._lives = lives(sightings, rolls)
+        self._learn(lives(sightings, rolls))
+
+    def __getstate__(self) -> dict[str, object]:
+        """What everything else follows from; memos go by where objects are in memory, and stay behind."""
+        return {"lives": self._lives, "added": self._added}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._learn(state["lives"])
+        self._added.update(state["added"])
+
+    def _learn(self, known: dict[str, Life]) -> None:
+        self._lives = known
         by_kind: dict[str, list[Life]] = {}
         for life in self._lives.values():
             by_kind.setdefault(life.kind, []).append(life)

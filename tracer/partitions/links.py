@@ -115,6 +115,12 @@ def _link(keys: Array, numbers: Array, kept_keys: Array, kept_numbers: Array) ->
     return count
 
 
+def linked_rows(observations: Table) -> Array:
+    """Rows (int64) that go with a flow of their own: packets of connections, and headers embedded in ICMP errors about them."""
+    asides = (observations["view"] == EMBEDDED) & (observations["known"] & PORTS > 0)
+    return np.sort(np.concatenate([joinable(observations), np.flatnonzero(asides)]))
+
+
 @dataclass(slots=True)
 class Links:
     """`flows` by number, the rows that each has (`weights`), and `(keys, numbers)` of which equal keys link their flows."""
@@ -127,13 +133,12 @@ class Links:
     def add(self, observations: Table, node_of_point: Array) -> Array:
         """Take in a chunk of observations; `node_of_point` (uint64) names nodes the same in every part. Returns the flow of each row.
 
-        That is its number (int64), -1 where a packet belongs to no connection by itself.
+        That is its number (int64), -1 but for `linked_rows`.
         """
-        rows = joinable(observations)
-        asides = np.flatnonzero((observations["view"] == EMBEDDED) & (observations["known"] & PORTS > 0))
         number = np.full(len(observations["proto"]), -1)
-        for part in (rows, asides):
-            number[part] = self.numbers.of(flow_hashes({name: observations[name][part] for name in FIELDS}))
+        rows = linked_rows(observations)
+        number[rows] = self.numbers.of(flow_hashes({name: observations[name][rows] for name in FIELDS}))
+        rows = joinable(observations)
         self._weigh(number[rows])
         identity, strong, _, _ = identify(observations, rows)
         nodes = node_of_point[observations["point"][rows]]

@@ -1,0 +1,95 @@
+"""Reading and stitching on Dask's workers, on this machine or on others that see the same files (docs/scale.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from distributed import Client, Future, LocalCluster, as_completed
+
+from analysis.engine import spill
+from analysis.engine.files import stitch_to_files
+from analysis.engine.local import Packets, Working
+from analysis.engine.stitch import Stitched
+from analysis.engine.work import Work
+from probes.schema import Problem
+from tracer.bundle import unopened
+from tracer.bundle_files import CaptureFile
+from tracer.partitions import Deal
+
+RETRIES = 3  # of a task whose worker was lost
+CONNECT_S = 10
+
+Thing = TypeVar("Thing")
+
+
+class Cluster:
+    """The workers of a Dask scheduler; `working` is told what is done, how much of it, and of how much."""
+
+    def __init__(self, client: Client, working: Working) -> None:
+        self._client, self._working = client, working
+        self.processes = sum(client.nthreads().values())
+
+    def scan(self, files: Sequence[CaptureFile]) -> list[spill.Scan | Problem]:
+        """Every capture read once; of one that cannot be opened, the problem."""
+        return [scan for _, scan in sorted(self._done("reading", self._client.map(_scan, files, retries=RETRIES, pure=False)), key=_number)]
+
+    def deal_out(self, files: Sequence[CaptureFile], dealt: Deal, folder: Path) -> None:
+        """The packets of every capture into files of `folder`."""
+        everywhere = self._client.submit(_same, dealt, pure=False)  # made again where its worker is lost, unlike what is scattered
+        numbers = range(len(files))
+        for _ in self._done("dealing out", self._client.map(_deal_out, files, numbers, dealt=everywhere, folder=folder, retries=RETRIES)):
+            pass
+
+    def stitch(self, work: Work, packets: Packets, parts: Sequence[int], folder: Path) -> Iterator[tuple[int, Stitched]]:
+        """Each of `parts` and what came of it, in any order."""
+        everywhere = self._client.submit(_same, work, pure=False)
+        futures = self._client.map(_stitch, parts, work=everywhere, packets=packets, folder=folder, retries=RETRIES, pure=False)
+        for number, stitched in self._done("connections", futures):
+            yield parts[number], stitched
+
+    def _done(self, what: str, futures: list[Future[Any]]) -> Iterator[tuple[int, Any]]:
+        """`(number, result)` of `futures`, as they come."""
+        numbers = {future.key: number for number, future in enumerate(futures)}
+        for done, (future, result) in enumerate(as_completed(futures, with_results=True), 1):
+            yield numbers[future.key], result
+            self._working(what, done, len(futures))
+
+
+def _scan(file: CaptureFile) -> spill.Scan | Problem:
+    try:
+        stream = file.open()
+    except OSError as error:
+        return unopened(file.path, error)
+    with stream:
+        return spill.scan(file, stream)
+
+
+def _deal_out(file: CaptureFile, number: int, *, dealt: Deal, folder: Path) -> None:
+    with file.open() as stream:
+        spill.deal_out(file, stream, number, dealt, folder)
+
+
+def _stitch(part: int, *, work: Work, packets: Packets, folder: Path) -> Stitched:
+    return stitch_to_files(work, part, packets(part), folder)
+
+
+def _same(what: Thing) -> Thing:
+    return what
+
+
+def _number(numbered: tuple[int, Any]) -> int:
+    return numbered[0]
+
+
+@contextmanager
+def cluster(scheduler: str | None, processes: int | None, working: Working) -> Iterator[Cluster]:
+    """The workers of the scheduler at an address, or of one made here for so many processes. OSError where nobody is at the address."""
+    if scheduler is not None:
+        with Client(scheduler, timeout=CONNECT_S) as client:
+            yield Cluster(client, working)
+        return
+    with LocalCluster(n_workers=processes, threads_per_worker=1, dashboard_address=None) as here, Client(here) as client:
+        yield Cluster(client, working)

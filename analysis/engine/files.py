@@ -1,0 +1,86 @@
+"""What partitions leave in a folder: their records and what is told of them; and whether that is this run's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from analysis.engine.stitch import Stitched
+from analysis.engine.work import Work
+from probes.schema import Table
+
+RUN = "run.json"
+
+
+class SpillError(Exception):
+    """The folder cannot be used; the message says why, and what to do."""
+
+
+def text_file(folder: Path, part: int) -> Path:
+    """Where the records of a partition are."""
+    return folder / f"records-{part}.json"
+
+
+def told_file(folder: Path, part: int) -> Path:
+    """Where what is told of them is; it is there when all of them are."""
+    return folder / f"records-{part}.npz"
+
+
+def stitch_to_files(work: Work, part: int, packets: Table, folder: Path) -> Stitched:
+    """Stitch one partition into its files, which are whole or not there."""
+    text, told = text_file(folder, part), told_file(folder, part)
+    unfinished = [path.with_name(f"{path.name}.{os.getpid()}.part") for path in (text, told)]
+    with unfinished[0].open("wb") as out:
+        stitched = work.stitch(part, packets, out)
+    with unfinished[1].open("wb") as out:
+        stitched.save(out)
+    for path, whole in zip(unfinished, (text, told), strict=True):
+        path.rename(whole)
+    return stitched
+
+
+def finished(folder: Path, part: int) -> Stitched | None:
+    """What an earlier run left of a partition; None if that is not all of it."""
+    try:
+        with told_file(folder, part).open("rb") as file:
+            return Stitched.load(file)
+    except FileNotFoundError:
+        return None
+
+
+def text_of(folder: Path, part: int) -> memoryview:
+    """The content of a partition's `text_file`, as pages of the file."""
+    with text_file(folder, part).open("rb") as file:
+        empty = not os.fstat(file.fileno()).st_size
+        return memoryview(b"") if empty else memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def claim(folder: Path, inputs: Iterable[Path], asked: object) -> None:
+    """Make `folder` that of a run of these `inputs` (files, as they are now) and what is `asked` of them, or go on with it.
+
+    SpillError where it holds anything else.
+    """
+    run = {
+        "hopline": version("hopline"),
+        "asked": hashlib.blake2b(repr(asked).encode(), digest_size=16).hexdigest(),
+        "inputs": _state(inputs),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    there = folder / RUN
+    if there.exists():
+        if json.loads(there.read_text()) != run:
+            raise SpillError(f"{folder} is a run's of other input, or that asked for something else (name another, or remove it)")
+        return
+    if any(folder.iterdir()):
+        raise SpillError(f"{folder} is neither empty nor what an interrupted run left (name another folder)")
+    there.write_text(json.dumps(run, indent=2))
+
+
+def _state(inputs: Iterable[Path]) -> dict[str, Any]:
+    return {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in inputs if path.is_file()}
