@@ -31,6 +31,7 @@ _Function = TypeVar("_Function", bound=Callable[..., object])
 wide = cast("Callable[[int], int]", np.int64)
 # An index that is never negative: numba then does not ask whether it counts from the end.
 place = cast("Callable[[int], int]", np.uintp)
+_LINE_BYTES = 64  # of a cache
 
 
 def _cache_folder() -> Path | None:
@@ -119,9 +120,10 @@ def little32(data: Array, at: int) -> int:
     return (little16(data, at + 2) << 16) | little16(data, at)
 
 
-def clear(to: Array, count: int) -> None:
-    """`to[:count] = 0`. Nothing checks bounds."""
-    to[:count] = 0
+def move(to: Array, into: int, source: Array, count: int) -> None:
+    """`to[into : into + count] = source[:count]`, for arrays of one type, and those are 0 then. Nothing checks bounds or overlap."""
+    to[into : into + count] = source[:count]
+    source[:count] = 0
 
 
 def copy(to: Array, into: int, source: Array, first: int, count: int) -> None:
@@ -168,18 +170,6 @@ if not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # the same funct
     little16, little32 = _word(16, False), _word(32, False)
 
     @intrinsic
-    def clear(_context: Any, to: Any, _count: Any) -> Any:
-        """The same as memset(3)."""
-
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            address = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-            size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(to.dtype)))
-            cast("Any", cgutils).memset(builder, address, builder.mul(arguments[1], size), 0)
-            return context.get_dummy_value()
-
-        return types.void(to, types.int64), generate
-
-    @intrinsic
     def copy(_context: Any, to: Any, _into: Any, source: Any, _first: Any, _count: Any) -> Any:
         """The same as memcpy(3): for some ten items, numba's loop over a slice takes three times as long."""
 
@@ -203,3 +193,31 @@ if not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # the same funct
             return context.get_dummy_value()
 
         return types.void(to, types.uintp, source, types.uintp), generate
+
+    @intrinsic
+    def move(_context: Any, to: Any, _into: Any, source: Any, _count: Any) -> Any:
+        """Whole cache lines of `to` are written without being read first, and without taking others' place in the cache."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            byte, word, line = ir.IntType(8), ir.IntType(64), ir.VectorType(ir.IntType(64), _LINE_BYTES // 8)
+            into = builder.bitcast(_address(context, builder, signature.args[0], *arguments[:2]), byte.as_pointer())
+            out = builder.bitcast(context.make_array(signature.args[2])(context, builder, arguments[2]).data, byte.as_pointer())
+            size = builder.mul(arguments[3], word(context.get_abi_sizeof(context.get_data_type(to.dtype))))
+            ahead = builder.and_(builder.neg(builder.ptrtoint(into, word)), word(_LINE_BYTES - 1))
+            ahead = builder.select(builder.icmp_unsigned("<", ahead, size), ahead, size)
+            lines = builder.udiv(builder.sub(size, ahead), word(_LINE_BYTES))
+            behind = builder.add(ahead, builder.mul(lines, word(_LINE_BYTES)))
+            for begin, end in ((word(0), ahead), (behind, size)):
+                places = [builder.gep(each, [begin]) for each in (into, out)]
+                cast("Any", cgutils).raw_memcpy(builder, *places, builder.sub(end, begin), itemsize=1, align=1)
+                cast("Any", cgutils).memset(builder, places[1], builder.sub(end, begin), 0)
+            lines_into, lines_out = (builder.bitcast(builder.gep(each, [ahead]), line.as_pointer()) for each in (into, out))
+            with cast("Any", cgutils).for_range(builder, lines) as loop:
+                place = builder.gep(lines_out, [loop.index])
+                kept = builder.store(builder.load(place, align=1), builder.gep(lines_into, [loop.index]), align=_LINE_BYTES)
+                kept.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+                builder.store(ir.Constant(line, None), place, align=1)
+            builder.fence("seq_cst")  # such stores keep no order by themselves
+            return context.get_dummy_value()
+
+        return types.void(to, types.int64, source, types.int64), generate

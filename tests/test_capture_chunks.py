@@ -38,7 +38,6 @@ def chunked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(stream, "PIECE_BYTES", max(read_bytes, 4))
     monkeypatch.setattr(records, "FRAMES_PER_CHUNK", frames)
     monkeypatch.setattr(lanes, "LANES", threads)
-    monkeypatch.setattr(columns, "FIRST_ROWS", 1)
     monkeypatch.setattr(pcap_module, "USUAL_SNAPLEN", 1000)  # so that records in doubt are decided before the file ends
     return int(read_bytes)
 
@@ -61,7 +60,6 @@ def test_the_size_of_chunks_does_not_show(chunked: int, at_once: list[dict[str, 
 def test_columns_keep_their_rows_however_they_grow(monkeypatch: pytest.MonkeyPatch, large_bytes: int, moves_pages: bool) -> None:
     monkeypatch.setattr(columns, "MOVES_PAGES", moves_pages)
     monkeypatch.setattr(columns, "LARGE_BYTES", large_bytes)
-    monkeypatch.setattr(columns, "FIRST_ROWS", 101)
     chance = np.random.default_rng(7)
     grown, rows = columns.Columns(OBSERVATIONS), empty_rows(20_011)
     expected: dict[str, list[Any]] = {name: [] for name in OBSERVATIONS.empty()}

@@ -12,17 +12,16 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from probes.jit import bare, clear, copy, inside, place
+from probes.jit import bare, inside, move, place
 from probes.schema import Array, Schema, Table, size
 
-FIRST_ROWS = 1 << 16
 MOST_GROWTH = 100  # a guess from a file's beginning may be far off
 SMALL_BYTES = 1 << 16  # a column that is no larger leaves as an ordinary array: there may be many files
 SIZES = (8, 4, 2, 1)  # bytes of an item
 BLOCK_ITEMS = 256
 MOVES_PAGES = sys.platform == "linux"
 HUGE_PAGE_BYTES = 1 << 21
-LARGE_BYTES = 2 * HUGE_PAGE_BYTES  # below, what is not used of the last huge page is too much of it all
+LARGE_BYTES = HUGE_PAGE_BYTES  # a column of so many is in huge pages, smaller ones in those of 4 KiB
 Groups = tuple[tuple[Array, ...], ...]
 HUGE_PAGES, FORGET = getattr(mmap, "MADV_HUGEPAGE", None), getattr(mmap, "MADV_DONTNEED", None)  # where the system has them
 
@@ -44,8 +43,7 @@ def _move(sources: Sequence[Array], targets: Sequence[Array], first: int, count:
     for number in range(len(sources)):
         column = sources[number]
         if _has_content(column, count):
-            copy(targets[number], first, column, 0, count)
-            clear(column, count)
+            move(targets[number], first, column, count)
 
 
 @bare
@@ -63,36 +61,31 @@ def _move_all(sources: Sequence[Sequence[Array]], targets: Sequence[Sequence[Arr
 class _Mapped:
     """One column's memory: `items` is an array over all of it."""
 
-    def __init__(self, dtype: str, room: int) -> None:
-        self.dtype = np.dtype(dtype)
-        self._map(room * self.dtype.itemsize)
-
-    def _map(self, size_bytes: int) -> None:
-        self._mapping = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self._look()
-
-    def _look(self) -> None:
-        if HUGE_PAGES is not None and len(self._mapping) >= LARGE_BYTES:
-            self._mapping.madvise(HUGE_PAGES)
-        self.items: Array = np.frombuffer(self._mapping, self.dtype, len(self._mapping) // self.dtype.itemsize)
+    def __init__(self, dtype: str) -> None:
+        self.items: Array = np.empty(0, dtype)
+        self._mapping: mmap.mmap | None = None
 
     def grow(self, room: int) -> None:
         """Make room for so many items in all. Nobody else may hold `items` or a part of it."""
-        size_bytes = -(-room * self.dtype.itemsize // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES  # or the system does not align it
-        before = self.items
-        if not MOVES_PAGES or len(self._mapping) < LARGE_BYTES <= size_bytes:  # small pages would stay, in the way of large ones
-            self._map(size_bytes)
+        before, size_bytes = self.items, room * self.items.itemsize
+        if size_bytes >= LARGE_BYTES:
+            size_bytes = -(-size_bytes // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES  # or the system does not align it
+        if self._mapping and MOVES_PAGES and (len(self._mapping) >= LARGE_BYTES or size_bytes < LARGE_BYTES):
+            self.items = before = np.empty(0, before.dtype)
+            self._mapping.resize(size_bytes)
+        else:  # small pages would stay, in the way of large ones
+            self._mapping = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if HUGE_PAGES is not None and size_bytes >= LARGE_BYTES:
+            self._mapping.madvise(HUGE_PAGES)
+        self.items = np.frombuffer(self._mapping, before.dtype, size_bytes // before.itemsize)
+        if before.any():
             self.items[: len(before)] = before
-            return
-        del self.items, before
-        self._mapping.resize(size_bytes)
-        self._look()
 
     def first(self, count: int) -> Array:
         """The first `count` items; what lies beyond them is given back to the system."""
-        if count * self.dtype.itemsize <= SMALL_BYTES:
+        if not self._mapping or count * self.items.itemsize <= SMALL_BYTES:
             return self.items[:count].copy()
-        end = -(-count * self.dtype.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
+        end = -(-count * self.items.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
         if FORGET is not None and end < len(self._mapping):
             self._mapping.madvise(FORGET, end)
         return self.items[:count]
@@ -109,12 +102,9 @@ class Columns:
 
     def __init__(self, schema: Schema) -> None:
         self.size = 0
-        self._room = FIRST_ROWS
-        self._mapped = {column.name: _Mapped(column.dtype, self._room) for column in schema.columns}
-        self._by_size = self._grouped()
-
-    def _grouped(self) -> Groups:
-        return by_size([each.items for each in self._mapped.values()])
+        self._room = 0
+        self._mapped = {column.name: _Mapped(column.dtype) for column in schema.columns}
+        self._by_size: Groups = ()
 
     def has_room(self, count: int) -> bool:
         """Whether `reserve` leaves the columns where they are; else nobody may be writing to them."""
@@ -129,12 +119,13 @@ class Columns:
             self._by_size = ()
             for each in self._mapped.values():
                 each.grow(self._room)
-            self._by_size = self._grouped()
+            self._by_size = by_size([each.items for each in self._mapped.values()])
         return first
 
     def move(self, columns: Groups, count: int, first: int) -> None:
         """Write the first `count` items of `columns` (the schema's, `by_size`) from row `first` on, once reserved, and make them 0."""
-        _move_all(columns, self._by_size, first, count)
+        if count:
+            _move_all(columns, self._by_size, first, count)
 
     def append(self, rows: Table, share: float) -> None:
         """Add the rows of a table of the schema; `share` as for `reserve`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 MOST = 4  # finding a chunk takes a quarter of the time, and only one does it at a time
@@ -19,23 +19,25 @@ Chunk = TypeVar("Chunk")
 
 
 class Lanes(Generic[Lane, Chunk]):
-    """Runs four steps on every chunk, in as many threads as there are LANES, this one among them; a lane has one chunk at a time.
+    """Runs four steps on each chunk, in as many threads as there are LANES, this one among them; a lane has one chunk at a time.
 
-    `take(lane)` gives the next chunk, None after the last: never two at once. `work(lane, chunk)` is done side by side. Then
-    `place(lane, chunk)` comes in the order of the chunks; before one of which `moves(lane)` is true, every `finish` has ended.
-    `finish(lane, chunk, placed)` gets what `place` returned, and is done side by side again.
+    `take(lane)` gives the next chunk, None after the last: never two at once; `last(chunk)` is true where that is known to be the last.
+    `work(lane, chunk)` is done side by side. Then `place(lane, chunk)` comes in the order of the chunks; before one of which `moves(lane)`
+    is true, every `finish` has ended. `finish(lane, chunk, placed)` gets what `place` returned, and is done side by side again.
     """
 
     def __init__(
         self,
         new_lane: Callable[[], Lane],
         take: Callable[[Lane], Chunk | None],
+        last: Callable[[Chunk], bool],
         work: Callable[[Lane, Chunk], None],
         moves: Callable[[Lane], bool],
         place: Callable[[Lane, Chunk], int],
         finish: Callable[[Lane, Chunk, int], None],
     ) -> None:
-        self._new_lane, self._take, self._work, self._moves, self._place, self._finish = new_lane, take, work, moves, place, finish
+        self._new_lane, self._take, self._last, self._work = new_lane, take, last, work
+        self._moves, self._place, self._finish = moves, place, finish
         self._lanes: list[Lane] = []
         self._turn = threading.Lock()
         self._taken = 0
@@ -45,41 +47,46 @@ class Lanes(Generic[Lane, Chunk]):
         self._stopped = False
 
     def run(self) -> None:
-        """Until there are no more chunks; raises what any step raised. Other threads start with the second chunk: most files have one.
+        """Until there are no more chunks; raises what any step raised. If more chunks come later, it may be called again.
 
-        If more chunks come later, it may be called again.
+        Other threads begin when one chunk has been taken and is not the `last`: most files have one.
         """
-        if not self._step(self._lane(0)):
+        if not self._lanes:
+            self._lanes = [self._new_lane() for _ in range(LANES)]
+        first, *others = self._lanes
+        taken = self._take_next(first)
+        if not taken:
             return
-        with ThreadPoolExecutor(max(LANES - 1, 1), "hopline-decode") as others:
-            helpers = [others.submit(self._steps, self._lane(number)) for number in range(1, LANES)]
-            self._steps(self._lane(0))
+        helpers: list[Future[None]] = []
+        with ThreadPoolExecutor(max(len(others), 1), "hopline-decode") as threads:
+            if not self._last(taken[1]):
+                helpers = [threads.submit(self._steps, lane) for lane in others]
+            self._steps(first, taken)
         for helper in helpers:
             helper.result()
 
-    def _lane(self, number: int) -> Lane:
-        if number == len(self._lanes):
-            self._lanes.append(self._new_lane())
-        return self._lanes[number]
-
-    def _steps(self, lane: Lane) -> None:
+    def _steps(self, lane: Lane, taken: tuple[int, Chunk] | None = None) -> None:
         try:
-            while self._step(lane):
-                pass
+            taken = taken or self._take_next(lane)
+            while taken and self._step(lane, *taken):
+                taken = self._take_next(lane)
         except BaseException:
             with self._change:
                 self._stopped = True
                 self._change.notify_all()
             raise
 
-    def _step(self, lane: Lane) -> bool:
-        """One chunk; False where there is none, or another thread failed."""
+    def _take_next(self, lane: Lane) -> tuple[int, Chunk] | None:
+        """The next chunk and its number; None where there is none, or another thread failed."""
         with self._turn:
-            number = self._taken
             chunk = None if self._stopped else self._take(lane)
             if chunk is None:
-                return False
+                return None
             self._taken += 1
+            return self._taken - 1, chunk
+
+    def _step(self, lane: Lane, number: int, chunk: Chunk) -> bool:
+        """Everything else of one chunk; False where another thread failed."""
         self._work(lane, chunk)
         with self._change:
             self._change.wait_for(lambda: self._placed == number or self._stopped)

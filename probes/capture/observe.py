@@ -102,7 +102,7 @@ class Observer(Gatherer):
         To be called once. At least one table; `outer` counts through all of them, and is of the same table.
         """
         self._steps, self._frames_per_table = steps, frames
-        lanes = Lanes(self._lane, self._take, self._decode, self._is_full, self._place, self._store)
+        lanes = Lanes(self._lane, self._take, self._is_last, self._decode, self._is_full, self._place, self._store)
         while True:
             self._frames_left = frames
             lanes.run()
@@ -153,6 +153,9 @@ class Observer(Gatherer):
         self._progress(self.window.base)
         share = max(self.window.share, 1 - self._frames_left / self._frames_per_table)
         return _Chunk(self.window.data, frames, self.clocks, first, min(share, 1.0))
+
+    def _is_last(self, chunk: _Chunk) -> bool:
+        return chunk.share == 1
 
     def _decode(self, lane: _Lane, chunk: _Chunk) -> None:
         rows = lane.rows

@@ -4,52 +4,55 @@ from __future__ import annotations
 
 import numpy as np
 
-from probes.jit import bare, wide
+from probes.jit import bare, place, wide
 from probes.schema import Array
 
-KNOWN = 1 << 12  # more points than a node has interfaces; with still more, numbering gets slower, not wrong
+PLACES = 1 << 10  # four times as many as a node has interfaces; doubled where there are more
 
 
 @bare
-def _look_up(points: Array, ifindexes: Array, known: Array, numbers: Array, missing: Array, pairs: Array) -> int:
-    """Replace `points` by what the tables `known` and `numbers` have; the rows that are not there go to `missing`, their pairs to `pairs`.
+def _number(points: Array, ifindexes: Array, first: int, places: Array, pairs: Array, count: int) -> tuple[int, int]:
+    """Number the rows from `first` on; `(how far it came, how many pairs there are then)`: not to the end where `pairs` is full.
 
-    Returns how many those are.
+    `places` has the number of each pair, -1 elsewhere: at the place that its bits give, or the next free one. A power of two of them,
+    twice as many as `pairs` has room for.
     """
-    count = 0
-    for row in range(len(points)):
+    for row in range(first, len(points)):
         pair = (wide(points[row]) << 32) | (ifindexes[row] + 1)
-        place = (pair ^ (pair >> 32)) & (KNOWN - 1)
-        if known[place] == pair:
-            points[row] = numbers[place]
-        else:
-            missing[count], pairs[count] = row, pair
+        here = place((pair ^ (pair >> 32)) & (len(places) - 1))
+        while places[here] >= 0 and pairs[place(places[here])] != pair:
+            here = place((here + 1) & (len(places) - 1))
+        if places[here] < 0:
+            if count == len(pairs):
+                return row, count
+            places[here], pairs[count] = count, pair
             count += 1
-    return count
+        points[row] = places[here]
+    return len(points), count
 
 
 class PointNumbers:
     """Numbers every (interface of the file, ifindex or -1) pair in the order they appear."""
 
     def __init__(self) -> None:
-        self._numbers: dict[int, int] = {}
-        # the pairs seen last, each at the place its low bits give
-        self._known_pairs: Array = np.full(KNOWN, -1, "i8")
-        self._known_numbers: Array = np.zeros(KNOWN, "u4")
+        self._count = 0
+        self._places: Array = np.full(PLACES, -1, "i8")
+        self._pairs: Array = np.empty(PLACES // 2, "i8")
 
     def number(self, points: Array, ifindexes: Array) -> None:
         """Replace the interfaces in `points` (uint32), together with the `ifindexes` (int64) beside them, by the numbers of such pairs."""
-        missing, pairs = np.empty(len(points), "i8"), np.empty(len(points), "i8")
-        count = _look_up(points, ifindexes, self._known_pairs, self._known_numbers, missing, pairs)
-        if count:
-            new, first, inverse = np.unique(pairs[:count], return_index=True, return_inverse=True)
-            for pair in new[np.argsort(first)].tolist():
-                self._numbers.setdefault(pair, len(self._numbers))
-            numbers = np.array([self._numbers[pair] for pair in new.tolist()], "u4")
-            points[missing[:count]] = numbers[inverse]
-            place = (new ^ (new >> 32)) & (KNOWN - 1)
-            self._known_pairs[place], self._known_numbers[place] = new, numbers
+        row = 0
+        while True:
+            row, self._count = _number(points, ifindexes, row, self._places, self._pairs, self._count)
+            if row == len(points):
+                return
+            self._grow()
+
+    def _grow(self) -> None:
+        known = self._pairs
+        self._places, self._pairs, self._count = np.full(2 * len(self._places), -1, "i8"), np.empty(2 * len(known), "i8"), 0
+        self.number((known >> 32).astype("u4"), (known & 0xFFFF_FFFF) - 1)
 
     def pairs(self) -> list[tuple[int, int]]:
         """The pairs so far, in the order of their numbers."""
-        return [(pair >> 32, (pair & 0xFFFF_FFFF) - 1) for pair in self._numbers]
+        return [(pair >> 32, (pair & 0xFFFF_FFFF) - 1) for pair in self._pairs[: self._count].tolist()]

@@ -174,20 +174,18 @@ class ByteWindow:
 
     def _read_into(self, into: Array) -> int:
         """Fill `into` as far as the file has bytes; how many came, none at its end."""
-        if self._start:
-            size = min(len(self._start), len(into))
-            into[:size] = np.frombuffer(self._start[:size], np.uint8)
-            self._start = self._start[size:]
+        size = min(len(self._start), len(into))
+        into[:size] = np.frombuffer(self._start[:size], np.uint8)
+        self._start = self._start[size:]
+        if self.cut or size == len(into):
             return size
-        if self.cut:
-            return 0
         try:
-            read: int = cast("Any", self._stream).readinto(into)  # every binary stream has it; its type does not say so
+            read: int = cast("Any", self._stream).readinto(into[size:])  # every binary stream has it; its type does not say so
         except OSError as error:
             self._cut(f"cannot be read on: {error.strerror or error}")
-            return 0
+            return size
         self._taken += read
-        return read
+        return size + read
 
     def _cut(self, what: str) -> None:
         remedy = "what came before was used; copy the file again if it should be longer"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import mmap
 from collections import namedtuple
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from probes.schema import OBSERVATIONS, Array
+from probes.schema import OBSERVATIONS
 
 # One array for each column of OBSERVATIONS, which for numba is a tuple whose items have names; it takes `.view` for what arrays have.
 if TYPE_CHECKING:
@@ -23,11 +25,10 @@ _LINE_BYTES = 64  # of a cache
 def empty_rows(count: int) -> Rows:
     """Room for `count` rows, zeroed.
 
-    Each column is memory of its own, of which only what is used is taken, and begins some cache lines further into its page than the one
-    before: items of one row would otherwise all be in the same few places of a cache, which holds only so many there.
+    Of each column only what is used takes memory. Each begins some cache lines further into its page than the one before: items of one row
+    would otherwise all be in the same few places of a cache, which holds only so many there.
     """
-    columns: list[Array] = []
-    for number, column in enumerate(OBSERVATIONS.columns):
-        ahead = number * _LINE_BYTES // np.dtype(column.dtype).itemsize
-        columns.append(np.zeros(ahead + count, column.dtype)[ahead:])
-    return Rows(*columns)
+    dtypes = [np.dtype(column.dtype) for column in OBSERVATIONS.columns]
+    begins = list(accumulate((-(-count * each.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE + _LINE_BYTES for each in dtypes), initial=0))
+    memory = mmap.mmap(-1, begins.pop())
+    return Rows(*(np.frombuffer(memory, each, count, begin) for each, begin in zip(dtypes, begins, strict=True)))
