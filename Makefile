@@ -86,7 +86,12 @@ format: $(VENV)/.developed ## rewrite the code in the project's style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.developed ## packets/s beside others (docs/performance.md); BENCH=drain, overhead, ledger: what recording costs (docs/overhead.md)
+$(VENV)/.benched: $(VENV)/.developed
+	$(BIN)/python -m pip install --quiet --group bench
+	@command -v tcptrace >/dev/null || $(APT) install -y -qq --no-install-recommends tcptrace || echo 'tcptrace could not be installed: left out'
+	@touch $@
+
+bench: $(VENV)/.benched ## how fast, beside others (docs/performance.md); BENCH=reading, join, trace or growth: one part; drain, overhead, ledger: recording
 	@$(WITH_TSHARK)
 	$(BIN)/python -m bench $(BENCH)
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import drain, ledger, overhead, reading
+from bench import drain, growth, join, ledger, overhead, reading, whole
 
-WHAT = {"reading": reading, "drain": drain, "overhead": overhead, "ledger": ledger}
+WHAT = {"reading": reading, "join": join, "trace": whole, "growth": growth, "drain": drain, "overhead": overhead, "ledger": ledger}
+ALL = ("reading", "join", "trace", "growth")  # of which `all` consists: what traces; the others are of what records
 PROGRAMS = {"tshark": ["tshark", "--version"], "tcpdump": ["tcpdump", "--version"], "nginx": ["nginx", "-v"], "wrk": ["wrk", "-v"]}
 
 
@@ -24,7 +25,7 @@ def versions() -> dict[str, str]:
     """What was measured with."""
     found = {"python": platform.python_version(), "machine": platform.machine(), "kernel": platform.release()}
     found |= {"processors": str(os.cpu_count()), "load": Path("/proc/loadavg").read_text().split(" ", 1)[0]}
-    for package in ("hopline", "numpy", "numba", "dpkt", "pyshark"):
+    for package in ("hopline", "numpy", "numba", "pandas", "polars", "duckdb", "dpkt", "scapy", "pyshark"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -39,20 +40,24 @@ def versions() -> dict[str, str]:
 def main() -> None:
     """Measure and report."""
     options = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    options.add_argument("what", nargs="?", choices=WHAT, default="reading", help="(default: %(default)s)")
-    options.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: %(default)s)")
+    options.add_argument(
+        "what", nargs="?", choices=["all", *WHAT], default="all", help=f"(default: %(default)s, which is {', '.join(ALL)})"
+    )
+    options.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default: %(default)s)")
     options.add_argument("--json", action="store_true", help="print JSON")
     for name, each in WHAT.items():
         each.options(options.add_argument_group(name, each.__doc__))
     asked = options.parse_args()
-    found = {"versions": versions()} | WHAT[asked.what].measure(asked, Console(stderr=True))
+    used = versions()
+    found = {name: WHAT[name].measure(asked, Console(stderr=True)) for name in (ALL if asked.what == "all" else [asked.what])}
     if asked.json:
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        sys.stdout.write(json.dumps({"versions": used} | (found if asked.what == "all" else found[asked.what]), indent=2) + "\n")
         return
     out = Console()
-    for each in WHAT[asked.what].report(found):
-        out.print(each, highlight=False)
-    out.print(", ".join(f"{key} {value}" for key, value in found["versions"].items()), style="dim", highlight=False)
+    for name, each in found.items():
+        for part in WHAT[name].report(each):
+            out.print(part, highlight=False)
+    out.print(", ".join(f"{key} {value}" for key, value in used.items()), style="dim", highlight=False)
 
 
 if __name__ == "__main__":

@@ -92,6 +92,17 @@ def repeated(content: bytes, copies: int, snaplen: int = LONGEST) -> Iterator[by
         yield data[HEADER:][kept[HEADER:]].tobytes()
 
 
+def as_ethernet(content: bytes) -> bytes:
+    """The frames of a pcap file with Ethernet headers (no addresses) instead of their own."""
+    header, ethertype = LINKS[int.from_bytes(content[20:24], "little")]
+    pieces = [content[:20], (1).to_bytes(4, "little")]
+    for at, length in _frames(content):
+        pieces.append(content[at - RECORD : at - 8])
+        pieces += [(size - header + 14).to_bytes(4, "little") for size in (length, int.from_bytes(content[at - 4 : at], "little"))]
+        pieces += [bytes(12), content[at + ethertype : at + ethertype + 2], content[at + header : at + length]]
+    return b"".join(pieces)
+
+
 def count(content: bytes) -> int:
     """How many frames a pcap file has."""
     return sum(1 for _ in _frames(content))

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from bench.inputs import HEADER
+from bench.timing import begin_peak, peak_bytes, resident_bytes
 
-_STATUS = Path("/proc/self/status")
 _WRITE = """import sys
 content, left = open(sys.argv[1], "rb").read(), int(sys.argv[2])
 header, frames = content[:{0}], content[{0}:]
@@ -23,25 +23,20 @@ while left > 0:
 """
 
 
-def _bytes(field: str) -> int:
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1]) * 1024
-
-
 def decoded_from_a_pipe(path: Path, size: int) -> dict[str, int]:
     """Decode `size` bytes and more, made of the frames of `path`."""
     from probes.capture import read_capture  # noqa: PLC0415 - what is not measured is not loaded
 
     with path.open("rb") as stream:
         read_capture(stream, path.name, "node")  # the compiled code is loaded now
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew (proc_pid_clear_refs(5))
-    began = _bytes("VmRSS")
+    begin_peak()
+    began = resident_bytes()
     with subprocess.Popen([sys.executable, "-c", _WRITE.format(HEADER), path, str(size)], stdout=subprocess.PIPE) as writer:
         assert writer.stdout
         capture = read_capture(writer.stdout, path.name, "node")
     columns = sum(column.nbytes for column in capture.observations.values())
     read = capture.statistics.bytes + 16 * capture.statistics.frames + HEADER
-    return {"input_bytes": read, "column_bytes": columns, "over_bytes": _bytes("VmHWM") - began - columns}
+    return {"input_bytes": read, "column_bytes": columns, "over_bytes": peak_bytes() - began - columns}
 
 
 if __name__ == "__main__":

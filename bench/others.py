@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from bench.inputs import HEADER, head
+from bench.inputs import HEADER, as_ethernet, head
 from bench.timing import Timing, timed
 
 # What hopline takes from a packet, as tshark calls it.
@@ -24,7 +24,7 @@ TSHARK = ["tshark", "-n", "-T", "fields"]
 TSHARK += [word for field in FIELDS for word in ("-e", field)] + [word for name in OFF for word in ("-o", f"tcp.{name}:FALSE")]
 LIBPCAP = Path(__file__).with_name("libpcap.c")
 # Frames of the file's beginning that the slow ones are given: the file repeats itself, and so do they.
-SOME = {"tshark": 100_000, "dpkt": 100_000, "pyshark": 1000}
+SOME = {"tshark": 100_000, "tcptrace": 100_000, "dpkt": 100_000, "scapy": 5000, "pyshark": 1000}
 
 
 def _beginning(path: Path, tool: str, folder: str) -> tuple[Path, Path]:
@@ -55,6 +55,39 @@ def dpkt(path: Path) -> Timing:
 
     with tempfile.TemporaryDirectory(prefix="hopline-bench-") as folder:
         some, _ = _beginning(path, "dpkt", folder)
+        return timed(run)
+
+
+def scapy(path: Path) -> Timing:
+    """Addresses, ports, sequence numbers with scapy, which dissects every layer that it knows."""
+    from scapy.all import IP, TCP, PcapReader  # noqa: PLC0415
+
+    def run() -> int:
+        packets = 0
+        with PcapReader(str(some)) as reader:
+            for packet in reader:
+                packets += 1
+                if IP in packet:
+                    _ = packet[IP].src, packet[IP].dst
+                if TCP in packet:
+                    _ = packet[TCP].sport, packet[TCP].dport, packet[TCP].seq, packet[TCP].ack, packet[TCP].flags, packet[TCP].options
+        return packets
+
+    with tempfile.TemporaryDirectory(prefix="hopline-bench-") as folder:
+        some, _ = _beginning(path, "scapy", folder)
+        return timed(run)
+
+
+def tcptrace(path: Path) -> Timing:
+    """The list of connections by tcptrace. It knows no Linux cooked captures: it gets the same packets behind Ethernet headers."""
+
+    def run() -> int:
+        told = subprocess.run(["tcptrace", "-n", str(some)], capture_output=True, text=True, check=True).stdout
+        return int(next(line for line in told.splitlines() if "packets seen" in line).split()[0])
+
+    with tempfile.TemporaryDirectory(prefix="hopline-bench-") as folder:
+        some, _ = _beginning(path, "tcptrace", folder)
+        some.write_bytes(as_ethernet(some.read_bytes()))
         return timed(run)
 
 

@@ -69,9 +69,10 @@ def readinto(path: Path) -> Timing:
 
 TASKS: dict[str, Callable[[Path], Timing]] = {
     "decode": decode, "decode-alone": decode_alone, "trace": trace, "readinto": readinto,
-    "tshark": others.tshark, "pyshark": others.pyshark, "dpkt": others.dpkt, "libpcap": others.libpcap,
+    "tshark": others.tshark, "pyshark": others.pyshark, "dpkt": others.dpkt, "scapy": others.scapy, "tcptrace": others.tcptrace,
+    "libpcap": others.libpcap,
 }  # fmt: skip
-IN_CHILDREN = ("tshark", "pyshark", "libpcap")
+IN_CHILDREN = ("tshark", "pyshark", "tcptrace", "libpcap")
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +39,23 @@ def timed(run: Callable[[], int]) -> Timing:
 def median(runs: list[Timing]) -> Timing:
     """The medians of several runs of one thing."""
     return Timing(statistics.median(run.seconds for run in runs), statistics.median(run.cpu_seconds for run in runs), runs[0].count)
+
+
+def resident_bytes() -> int:
+    """What of this process is in memory."""
+    return _status_bytes("VmRSS")
+
+
+def peak_bytes() -> int:
+    """The most that was, since `begin_peak` or the process's start."""
+    return _status_bytes("VmHWM")
+
+
+def begin_peak() -> None:
+    """The peak begins anew (proc_pid_clear_refs(5))."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _status_bytes(field: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024
