@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from probes import addresses
+from tracer.affinity import affine, affinities
 from tracer.cluster import Owner, ServicePort
 from tracer.names import Named
 from tracer.pipeline import Reconstruction
@@ -87,9 +88,9 @@ def test_affinity_is_judged_from_the_second_connection_on() -> None:
         Named(0, 1, 0.9, 0, 0, EXTERNAL, ON_A, asked),
         Named(0, 2, 0.9, 0, 0, EXTERNAL, ON_B, asked),
     ]
-    found = policies(tables([(CLIENT, VIP), (CLIENT, POD), (CLIENT, OTHER)]), steps)
-    assert [found[number][0].held for number in range(3)] == [True, True, False]
-    assert [found[number][0].why for number in range(3)] == [
+    found = dict(affinities(affine(tables([(CLIENT, VIP), (CLIENT, POD), (CLIENT, OTHER)]), steps)))
+    assert [found[number].held for number in range(3)] == [True, True, False]
+    assert [found[number].why for number in range(3)] == [
         "first connection of this client",
         "same endpoint as before",
         "another endpoint than before",
@@ -101,3 +102,4 @@ def test_what_is_not_known_is_not_judged() -> None:
     half = Named(0, -1, 0.9, 0, 0, EXTERNAL, None, asked)
     nobody = Named(-1, 1, 0.9, 0, -1, None, ON_A, None)
     assert policies(tables([(CLIENT, VIP), (CLIENT, POD)]), [half, nobody]) == {}
+    assert affine(tables([(CLIENT, VIP), (CLIENT, POD)]), [half, nobody]) == []

@@ -60,8 +60,8 @@ def rows_on_screen() -> int | None:
 
 def connections(opened: Opened, filters: Callable[[int], Filters], most: int | None, how: How) -> Shown:
     """The connections of a bundle; of its records no more than the first `most`."""
-    from analysis.engine.files import SpillError  # noqa: PLC0415 - imports are slow, --help is not
-    from analysis.engine.run import Asked, ClusterError, trace_connections  # noqa: PLC0415
+    from analysis.engine.errors import ClusterError, SpillError  # noqa: PLC0415 - imports are slow, --help is not
+    from analysis.engine.run import Asked, trace_connections  # noqa: PLC0415
     from analysis.summary import told  # noqa: PLC0415
 
     asked = Asked(filters, most, how.partitions, how.processes, how.spill, how.engine, how.scheduler)

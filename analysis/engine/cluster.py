@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from distributed import Client, Future, LocalCluster, as_completed
 
 from analysis.engine import spill
+from analysis.engine.errors import ClusterError
 from analysis.engine.files import stitch_to_files
 from analysis.engine.local import Packets, Working
 from analysis.engine.stitch import Stitched
@@ -86,9 +87,13 @@ def _number(numbered: tuple[int, Any]) -> int:
 
 @contextmanager
 def cluster(scheduler: str | None, processes: int | None, working: Working) -> Iterator[Cluster]:
-    """The workers of the scheduler at an address, or of one made here for so many processes. OSError where nobody is at the address."""
+    """The workers of the scheduler at an address, or of one made here for so many processes. ClusterError where nobody is at the address."""
     if scheduler is not None:
-        with Client(scheduler, timeout=CONNECT_S) as client:
+        try:
+            connected = Client(scheduler, timeout=CONNECT_S)
+        except (OSError, ValueError) as error:
+            raise ClusterError(f"{scheduler}: {error} (is a Dask scheduler there?)") from None
+        with connected as client:
             yield Cluster(client, working)
         return
     with LocalCluster(n_workers=processes, threads_per_worker=1, dashboard_address=None) as here, Client(here) as client:

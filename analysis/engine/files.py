@@ -11,15 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from analysis.engine.errors import SpillError
 from analysis.engine.stitch import Stitched
 from analysis.engine.work import Work
 from probes.schema import Table
 
 RUN = "run.json"
-
-
-class SpillError(Exception):
-    """The folder cannot be used; the message says why, and what to do."""
 
 
 def text_file(folder: Path, part: int) -> Path:

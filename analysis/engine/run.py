@@ -16,6 +16,7 @@ import numpy as np
 
 from analysis.engine import spill
 from analysis.engine.connections import Connections
+from analysis.engine.errors import ClusterError
 from analysis.engine.files import claim, finished, text_of
 from analysis.engine.local import Local, Packets, Reading, Working
 from analysis.engine.work import Work, node_names
@@ -34,10 +35,6 @@ WORTH_FORKING = 200_000  # observations
 OBSERVATIONS_AT_ONCE = 1_000_000  # in a partition that comes from files; one takes about 0.5 kB
 MEMORY_PER_BYTE = 5  # of a capture with packets of 96 bytes; larger ones need less
 COMPRESSED = 5  # a capture shrinks to a fifth
-
-
-class ClusterError(Exception):
-    """Dask cannot do it; the message says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +72,8 @@ def _on_cluster(opened: Opened, asked: Asked, working: Working) -> Connections:
         raise ClusterError(f"Dask is not installed: {error} (pip install 'hopline[dask]')") from None
     if any(file.path == STANDARD_INPUT for file in opened.captures):
         raise ClusterError("Dask's workers cannot read standard input (give files that they can open)")
-    try:
-        with cluster(asked.scheduler, asked.processes, working) as machine:
-            return through_files(opened, asked, machine)
-    except TimeoutError as error:
-        raise ClusterError(f"{asked.scheduler}: {error} (is a Dask scheduler there?)") from None
+    with cluster(asked.scheduler, asked.processes, working) as machine:
+        return through_files(opened, asked, machine)
 
 
 def _fits(opened: Opened) -> bool:
