@@ -87,7 +87,7 @@ def _number(numbered: tuple[int, Any]) -> int:
 
 @contextmanager
 def cluster(scheduler: str | None, processes: int | None, working: Working) -> Iterator[Cluster]:
-    """The workers of the scheduler at an address, or of one made here for so many processes. ClusterError where nobody is at the address."""
+    """The workers of the scheduler at an address, or of one made here for so many processes; ClusterError where nobody is there."""
     if scheduler is not None:
         try:
             connected = Client(scheduler, timeout=CONNECT_S)
