@@ -19,12 +19,12 @@ from analysis.commands.options import (
     Cluster,
     Keys,
     MinConfidence,
+    NoCache,
     NoCluster,
     NoLedger,
     NoRules,
+    answers,
     fail,
-    find_requests,
-    load,
 )  # fmt: skip
 from analysis.commands.snapshot import quiet_pipe
 
@@ -65,6 +65,7 @@ def explain(
     no_ledger: NoLedger = False,
     no_rules: NoRules = False,
     no_cluster: NoCluster = False,
+    no_cache: NoCache = False,
 ) -> None:
     """Tell what happened to one request, each line with its evidence, and dissect its packets.
 
@@ -90,10 +91,9 @@ def explain(
     from analysis.explain import Explainer  # noqa: PLC0415 - imports are slow, --help is not
     from analysis.requests import RequestRecorder  # noqa: PLC0415
     from probes.deep import lacking  # noqa: PLC0415
-    from tracer.trace import trace  # noqa: PLC0415
 
-    read = load([bundle], cluster, no_ledger=no_ledger, no_rules=no_rules, no_cluster=no_cluster, keep_input=True)
-    recorder = RequestRecorder(find_requests(trace(read), keys), min_confidence)
+    known = answers([bundle], cluster, no_ledger=no_ledger, no_rules=no_rules, no_cluster=no_cluster, keys=keys, no_cache=no_cache)
+    recorder = RequestRecorder(known.requests(), min_confidence)
     stories = _stories(bundle, which, recorder, Explainer(recorder))
     if isinstance(stories, str):
         fail(stories, EXIT_USAGE)

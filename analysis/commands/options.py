@@ -15,6 +15,7 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from analysis.cache import Answers
     from tracer.bundle import Bundle, Opened
     from tracer.requests import RequestTrace
     from tracer.trace import Trace
@@ -31,6 +32,9 @@ Cluster = Annotated[list[Path] | None, typer.Option("--cluster", help="Cluster m
 NoLedger = Annotated[bool, typer.Option("--no-ledger", help="Leave conntrack out.")]
 NoRules = Annotated[bool, typer.Option("--no-rules", help="Leave kube-proxy's rules out.")]
 NoCluster = Annotated[bool, typer.Option("--no-cluster", help="Leave cluster metadata out.")]
+NoCache = Annotated[
+    bool, typer.Option("--no-cache", help="Find requests anew, and keep nothing in ~/.cache/hopline ($XDG_CACHE_HOME, $HOPLINE_CACHE).")
+]
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -109,12 +113,33 @@ def steps() -> Iterator[Callable[[str, int, int], None]]:
 
 def find_requests(traced: Trace, keys: Path | None = None) -> RequestTrace:
     """The requests of a trace; ends with EXIT_USAGE where the key log is no file."""
-    if keys is not None and not keys.is_file():
-        fail(f"--keys {keys}: no such file (give the file that SSLKEYLOGFILE named)", EXIT_USAGE)
+    _there(keys)
     from tracer.requests import trace_requests  # noqa: PLC0415 - imports are slow, --help is not
 
     with steps() as update:
         return trace_requests(traced, keys=keys, progress=update)
+
+
+def _there(keys: Path | None) -> None:
+    if keys is not None and not keys.is_file():
+        fail(f"--keys {keys}: no such file (give the file that SSLKEYLOGFILE named)", EXIT_USAGE)
+
+
+def answers(
+    paths: list[Path], cluster: list[Path] | None, *, no_ledger: bool, no_rules: bool, no_cluster: bool, keys: Path | None, no_cache: bool
+) -> Answers:
+    """What an earlier run found out about a bundle, or this one will; fails like `load` and `find_requests`."""
+    _there(keys)
+    from analysis.cache import Answers, Question, open_store  # noqa: PLC0415 - imports are slow, --help is not
+
+    def find() -> RequestTrace:
+        from tracer.trace import trace  # noqa: PLC0415
+
+        whole = load(paths, cluster, no_ledger=no_ledger, no_rules=no_rules, no_cluster=no_cluster, keep_input=True)
+        return find_requests(trace(whole), keys)
+
+    question = Question(paths, cluster or (), use_ledger=not no_ledger, use_rules=not no_rules, use_cluster=not no_cluster, keys=keys)
+    return Answers(question, None if no_cache else open_store(), find)
 
 
 def open_input(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,15 +18,18 @@ from analysis.commands.options import (
     Cluster,
     Keys,
     MinConfidence,
+    NoCache,
     NoCluster,
     NoLedger,
     NoRules,
     Paths,
+    answers,
     fail,
-    find_requests,
-    load,
 )  # fmt: skip
 from analysis.commands.snapshot import quiet_pipe, write_whole
+
+if TYPE_CHECKING:
+    from tracer.requests import RequestTrace
 
 STDOUT = Path("-")
 
@@ -41,6 +45,7 @@ def report(
     no_ledger: NoLedger = False,
     no_rules: NoRules = False,
     no_cluster: NoCluster = False,
+    no_cache: NoCache = False,
 ) -> None:
     """Write one HTML file: what was not seen, the slowest requests, who talks to whom, every request and its way, latency.
 
@@ -57,20 +62,27 @@ def report(
     """
     if output != STDOUT and output.exists() and not force:
         fail(f"{output} exists (name another file, or overwrite it with --force)", EXIT_USAGE)
+    known = answers(paths, cluster, no_ledger=no_ledger, no_rules=no_rules, no_cluster=no_cluster, keys=keys, no_cache=no_cache)
+    heading = title or _name(paths)
+    page, frames, unread = known.made(f"report {min_confidence} {heading}", partial(_page, min_confidence, heading))
+    if not frames:
+        fail("no packets could be read", EXIT_INPUT)
+    _write(output, page, force=force)
+    if unread:
+        raise typer.Exit(EXIT_PROBLEMS)
+
+
+def _page(min_confidence: float, heading: str, found: RequestTrace) -> tuple[str, int, bool]:
+    """`(the page, how many frames there were, whether some input could not be read at all)`."""
     from analysis.report import build  # noqa: PLC0415 - imports are slow, --help is not
     from analysis.requests import RequestRecorder  # noqa: PLC0415
     from analysis.summary import summarise, summarise_requests  # noqa: PLC0415
-    from tracer.trace import trace as run  # noqa: PLC0415
 
-    traced = run(load(paths, cluster, no_ledger=no_ledger, no_rules=no_rules, no_cluster=no_cluster, keep_input=True))
-    recorder = RequestRecorder(find_requests(traced, keys), min_confidence)
+    recorder = RequestRecorder(found, min_confidence)
     records = list(recorder)
-    told = summarise(traced, recorder.connection_records) | {"requests": summarise_requests(recorder.found, records)}
-    if not told["captures"] or all(not each["frames"] for each in told["captures"].values()):
-        fail("no packets could be read", EXIT_INPUT)
-    _write(output, build(records, told, title or _name(paths)), force=force)
-    if any(problem["severity"] == "error" for problem in told["problems"]):
-        raise typer.Exit(EXIT_PROBLEMS)
+    told = summarise(found.trace, recorder.connection_records) | {"requests": summarise_requests(found, records)}
+    frames = sum(each["frames"] for each in told["captures"].values())
+    return build(records, told, heading), frames, any(problem["severity"] == "error" for problem in told["problems"])
 
 
 def _name(paths: list[Path]) -> str:

@@ -16,10 +16,12 @@ from analysis.commands.options import (
     Cluster,
     Keys,
     MinConfidence,
+    NoCache,
     NoCluster,
     NoLedger,
     NoRules,
     Paths,
+    answers,
     fail,
     open_input,
 )  # fmt: skip
@@ -62,6 +64,7 @@ def trace(
     no_ledger: NoLedger = False,
     no_rules: NoRules = False,
     no_cluster: NoCluster = False,
+    no_cache: NoCache = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes side by side. Default: one a processor.")] = None,
     partitions: Annotated[
         int | None, typer.Option(min=1, help="Parts that are traced one by one (with --l4-only). Default: as fits.")
@@ -87,8 +90,8 @@ def trace(
 
       ssh node-a tcpdump -i any -w - | hopline trace - --l4-only --limit 20
 
-    Nothing in the input is ever changed. Exit codes: 0 done, 1 done but some input could not be read at all, 2 wrong usage, 3 nothing to
-    read, 4 output cannot be written.
+    Nothing in the input is ever changed. Requests found are kept in ~/.cache/hopline for the next time (--no-cache: not). Exit codes: 0
+    done, 1 done but some input could not be read at all, 2 wrong usage, 3 nothing to read, 4 output cannot be written.
     """
     _check("--engine", engine, ENGINES)
     if engine == "dask" and not l4_only:
@@ -109,12 +112,12 @@ def trace(
         )  # fmt: skip
 
     most = None if limit == 0 else limit if limit is not None or as_json else rows_on_screen()
-    twice = not l4_only or spill is not None or parquet is not None
-    opened = open_input(paths, cluster, no_ledger=no_ledger, no_rules=no_rules, no_cluster=no_cluster, keep_input=twice)
+    left_out = {"no_ledger": no_ledger, "no_rules": no_rules, "no_cluster": no_cluster}
     if l4_only:
+        opened = open_input(paths, cluster, **left_out, keep_input=spill is not None or parquet is not None)
         shown = connections(opened, filters, most, How(partitions, workers, spill, engine, scheduler))
     else:
-        shown = requests(opened, keys, min_confidence, filters)
+        shown = requests(answers(paths, cluster, **left_out, keys=keys, no_cache=no_cache), min_confidence, filters)
     told = shown.told
     if summary is not None:
         write_summary(summary, told)

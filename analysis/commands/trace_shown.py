@@ -8,16 +8,19 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.commands.options import EXIT_INPUT, EXIT_OUTPUT, EXIT_USAGE, fail, find_requests, progress, read, steps
+from analysis.commands.options import EXIT_INPUT, EXIT_OUTPUT, EXIT_USAGE, fail, progress, read, steps
 from analysis.commands.snapshot import quiet_pipe, write_whole
 
 if TYPE_CHECKING:
+    from analysis.cache import Answers
     from analysis.filters import Filters
     from analysis.frames import Frames
     from tracer.bundle import Opened
+    from tracer.requests import RequestTrace
 
 Record = dict[str, Any]
 ON_A_SCREEN = 200  # rows printed where somebody looks, unless --limit says otherwise
@@ -86,28 +89,37 @@ def connections(opened: Opened, filters: Callable[[int], Filters], most: int | N
     return Shown(found.lines, len(found), told(found.bundle, found.tally), tables)
 
 
-def requests(opened: Opened, keys: Path | None, min_confidence: float, filters: Callable[[int], Filters]) -> Shown:
+def requests(known: Answers, min_confidence: float, filters: Callable[[int], Filters]) -> Shown:
     """The requests of a bundle."""
-    from analysis.requests import RequestRecorder  # noqa: PLC0415
-    from analysis.summary import not_seen, summarise, summarise_requests  # noqa: PLC0415
-    from tracer.trace import trace  # noqa: PLC0415
+    from analysis.filters import Filters  # noqa: PLC0415 - imports are slow, --help is not
 
-    found = find_requests(trace(read(opened)), keys)
-    recorder = RequestRecorder(found, min_confidence)
-    records, below = list(recorder), recorder.connection_records
-    told = summarise(found.trace, below) | {"requests": summarise_requests(found, records)}
-    depths: dict[str, int] = {}
-    for record in records:
-        depths[record["id"]] = 0 if record["parent"] is None else depths[record["parent"]] + 1
+    lines, depths, told = known.made(f"records {min_confidence}", partial(_recorded, min_confidence))
     asked = filters(told["first_ns"] or 0)
-    chosen = [record for record in records if asked.accept(record)]
+    chosen = lines if asked == Filters() else [line for line in lines if asked.accept(json.loads(line))]
 
     def tables() -> Frames:
         from analysis.frames import from_records  # noqa: PLC0415
+        from analysis.requests import RequestRecorder  # noqa: PLC0415
+        from analysis.summary import not_seen  # noqa: PLC0415
 
-        return from_records(below, records, not_seen(told))
+        recorder = RequestRecorder(known.requests(), min_confidence)
+        return from_records(recorder.connection_records, list(recorder), not_seen(told))
 
-    return Shown(lambda: map(json.dumps, chosen), len(chosen), told, tables, depths)
+    return Shown(lambda: chosen, len(chosen), told, tables, depths)
+
+
+def _recorded(min_confidence: float, found: RequestTrace) -> tuple[list[str], dict[str, int], Record]:
+    """`(records as JSON, depth of each below its root by id, what was and was not seen)`."""
+    from analysis.requests import RequestRecorder  # noqa: PLC0415 - imports are slow, --help is not
+    from analysis.summary import summarise, summarise_requests  # noqa: PLC0415
+
+    recorder = RequestRecorder(found, min_confidence)
+    records = list(recorder)
+    told = summarise(found.trace, recorder.connection_records) | {"requests": summarise_requests(found, records)}
+    depths: dict[str, int] = {}
+    for record in records:
+        depths[record["id"]] = 0 if record["parent"] is None else depths[record["parent"]] + 1
+    return [json.dumps(record) for record in records], depths, told
 
 
 def write_summary(path: Path, told: Record) -> None:
