@@ -14,7 +14,8 @@ import numpy as np
 from probes.decode.numbers import IN
 from probes.schema import Array, Table
 from tracer.components import Components
-from tracer.tuples import mix
+from tracer.pairing import paired
+from tracer.tuples import distinct, mix
 
 NAT_NS = 1_000_000_000  # a node rewrites a packet within this time, or does not have it any more
 BRIDGED_NS = 1_000_000  # a packet that came in at a bridge's port comes in at the bridge, translated by br_netfilter, within this time
@@ -39,18 +40,22 @@ class Joining:
 def _pairs(joining: Joining, left: Array, right: Array) -> Pairs:
     """Sightings `left` and `right` are of one packet, pairwise: their legs, and whether the flows run against each other."""
     backward, leg = joining.sightings["backward"], joining.leg
-    distinct = leg[left] != leg[right]
-    left, right = left[distinct], right[distinct]
+    others = leg[left] != leg[right]
+    left, right = left[others], right[others]
     return leg[left], leg[right], backward[left] ^ backward[right]
+
+
+def _following(keys: Array) -> tuple[Array, Array]:
+    """The rows of `keys` (hashes) that follow another with an equal one: that row, and they."""
+    left, right = paired((keys, np.arange(len(keys), dtype="u8")))
+    return left.view("i8"), right.view("i8")
 
 
 def same_segment(joining: Joining) -> Pairs:
     """Sightings of one TCP segment (or SCTP packet) anywhere: sequence, acknowledgment and timestamps agree."""
-    identity = joining.sightings["identity"]
     rows = np.flatnonzero(joining.sightings["strong"])
-    rows = rows[np.argsort(identity[rows], kind="stable")]
-    equal = identity[rows[1:]] == identity[rows[:-1]]
-    return _pairs(joining, rows[:-1][equal], rows[1:][equal])
+    left, right = _following(joining.sightings["identity"][rows])
+    return _pairs(joining, rows[left], rows[right])
 
 
 def same_datagram(joining: Joining) -> Pairs:
@@ -62,6 +67,7 @@ def same_datagram(joining: Joining) -> Pairs:
     """
     sightings, tuples = joining.sightings, joining.tuples
     weak = np.flatnonzero((sightings["strong"] == 0) & (sightings["identity"] != 0))
+    weak = weak[np.argsort(sightings["time_ns"][weak], kind="stable")]
     place = mix(sightings["identity"][weak], sightings["node"][weak])
     lonely = _flows(place, sightings["flow"][weak]) <= 2
     found = [_neighbours(joining, weak, place, lonely)]
@@ -78,17 +84,19 @@ ENDS = (("src_hi", "src_lo", "sport"), ("dst_hi", "dst_lo", "dport"))
 
 def _flows(place: Array, flow: Array) -> Array:
     """How many flows there are at the place of each row."""
-    _, inverse = np.unique(place, return_inverse=True)
-    _, carriers = np.unique(mix(place, flow), return_index=True)
-    return np.asarray(np.bincount(inverse[carriers])[inverse]) if len(place) else inverse
+    _, _, number = distinct(place)
+    _, carriers, _ = distinct(mix(place, flow))
+    return np.asarray(np.bincount(number[carriers])[number]) if len(place) else number
 
 
 def _neighbours(joining: Joining, rows: Array, place: Array, lonely: Array) -> tuple[Array, Array]:
-    """The `rows` that follow one another at one `place` and are one packet; `lonely`: no more than two flows of the node carried it."""
+    """The `rows`, in order of time, that follow one another at one `place` and are one packet.
+
+    `lonely`: no more than two flows of the node carried it.
+    """
     sightings, tuples = joining.sightings, joining.tuples
-    order = np.lexsort((sightings["time_ns"][rows], place))
-    rows, place, lonely = rows[order], place[order], lonely[order][:-1]
-    left, right = rows[:-1], rows[1:]
+    before, after = _following(place)
+    left, right, lonely = rows[before], rows[after], lonely[before]
     numbered = sightings["numbered"][left] & sightings["numbered"][right] > 0
     one, other = sightings["tuple"][left], sightings["tuple"][right]
     same = {name: tuples[name][one] == tuples[name][other] for side in ENDS for name in side}
@@ -97,22 +105,25 @@ def _neighbours(joining: Joining, rows: Array, place: Array, lonely: Array) -> t
     sockets = ~numbered & src & dst
     src, dst = src & same["sport"], dst & same["dport"]
     shares = (src & dst) | ((src | dst) & ~sockets) | lonely
-    near = (place[1:] == place[:-1]) & (sightings["time_ns"][right] - sightings["time_ns"][left] < NAT_NS)
-    keep = near & shares & ~(_two_packets(joining, rows, lonely) & ~numbered)
+    near = sightings["time_ns"][right] - sightings["time_ns"][left] < NAT_NS
+    entrance = _entrances(joining, rows)
+    keep = near & shares & (numbered | ~_two_packets(sightings, entrance[before], entrance[after], lonely))
     return left[keep], right[keep]
 
 
-def _two_packets(joining: Joining, rows: Array, lonely: Array) -> Array:
-    """Whether each of `rows` and the next, if alike, are two packets (bool, one fewer than `rows`), where no IP ID tells. IPv6 has none.
+def _entrances(joining: Joining, rows: Array) -> Array:
+    """For each of `rows`, in order of time, the first sighting on its node of such a packet under the same tuple."""
+    sightings = joining.sightings
+    _, first, number = distinct(mix(sightings["identity"][rows], sightings["node"][rows], sightings["tuple"][rows]))
+    return np.asarray(rows[first[number]])
+
+
+def _two_packets(sightings: Table, one: Array, other: Array, lonely: Array) -> Array:
+    """Whether packets that are alike and came into the node as sightings `one` and `other` are two, where no IP ID tells. IPv6 has none.
 
     Many clients may get equal answers. NAT changes a packet between two places: what first passes the same place the same way under two
-    tuples was not rewritten, and what comes into a node at two moments came twice. `rows` are in order of time at each place.
+    tuples was not rewritten, and what comes into a node at two moments came twice.
     """
-    sightings = joining.sightings
-    carried = mix(sightings["identity"][rows], sightings["node"][rows], sightings["tuple"][rows])
-    _, first, carrier = np.unique(carried, return_index=True, return_inverse=True)
-    entrance = rows[first[carrier]]
-    one, other = entrance[:-1], entrance[1:]
     same_place = sightings["entrance"][one] == sightings["entrance"][other]
     same_place &= (sightings["direction"][one] > 0) | ~lonely  # in and out look alike to `-i eth0`
     both_arrive = (sightings["direction"][one] == IN) & (sightings["direction"][other] == IN)
@@ -167,9 +178,11 @@ def conntrack(joining: Joining) -> Pairs:
     """Legs before and after a translation that a node's ledger holds, both on that node at that time, where nothing else could be meant."""
     legs, entries, tuples = joining.legs, joining.entries, joining.tuples
     translating = np.flatnonzero(entries["before"] != entries["after"])
+    root, _ = joining.components.roots()
+    translating = translating[_apart(joining, root, *(tuples["flow"][entries[name][translating]] for name in ("before", "after")))]
     if not len(translating):
         return NO_PAIRS
-    roots = joining.components.roots()[0].tolist()
+    roots = root.tolist()
     starts, ends, isns = legs["start_ns"].tolist(), legs["end_ns"].tolist(), legs["isn"].tolist()
     by_place: dict[tuple[int, int], list[int]] = {}
     for leg, place in enumerate(zip(legs["node"].tolist(), legs["flow"].tolist(), strict=True)):
@@ -194,6 +207,16 @@ def conntrack(joining: Joining) -> Pairs:
             found.append((left, right, opposed))
     lefts, rights, sides = np.array(found, "i8").reshape(-1, 3).T
     return lefts, rights, sides
+
+
+def _apart(joining: Joining, roots: Array, one: Array, other: Array) -> Array:
+    """Whether there are legs of flow `one[i]` and of `other[i]`, anywhere and at any time, that are not all one connection yet."""
+    flow, count = joining.legs["flow"], int(joining.tuples["flow"].max(initial=-1)) + 1
+    lowest, highest = np.full(count, len(roots)), np.full(count, -1)
+    np.minimum.at(lowest, flow, roots)
+    np.maximum.at(highest, flow, roots)
+    there = (highest[one] >= 0) & (highest[other] >= 0)
+    return np.asarray(there & (np.minimum(lowest[one], lowest[other]) != np.maximum(highest[one], highest[other])))
 
 
 def _compatible(legs: Table, one: int, other: int) -> bool:
