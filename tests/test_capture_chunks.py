@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,22 @@ def test_the_size_of_chunks_does_not_show(chunked: int, at_once: list[dict[str, 
     files = (WHOLE, *FILES)[:: 9 if chunked < 10 else 1]  # a byte at a time takes its time
     for number, (file, expected) in enumerate(zip(files, at_once[:: 9 if chunked < 10 else 1], strict=True)):
         assert facts(read(file)) == expected, number
+
+
+def test_the_size_of_chunks_does_not_show_in_files_on_disk(chunked: int, at_once: list[dict[str, Any]], tmp_path: Path) -> None:
+    """Their chunks are read side by side, in any order."""
+    step = 29 if chunked < 10 else 3
+    for number, (file, expected) in enumerate(zip((WHOLE, *FILES)[::step], at_once[::step], strict=True)):
+        (tmp_path / "file").write_bytes(file)
+        with (tmp_path / "file").open("rb") as opened:
+            assert facts(read_capture(opened, "file", "node")) == expected, number
+
+
+def test_a_file_is_read_from_where_it_stands(at_once: list[dict[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"something else" + WHOLE)
+    with (tmp_path / "file").open("rb") as opened:
+        opened.read(len(b"something else"))
+        assert facts(read_capture(opened, "file", "node")) == at_once[0]
 
 
 @pytest.mark.parametrize("moves_pages", [True, False])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packets import ETHERNET, PcapNg, ethernet, gzipped, ip4, pcap, read, tcp, udp, vxlan, zstd
 
-from probes.capture import Capture, read_capture
+from probes.capture import Capture, lanes, read_capture, read_pieces, stream
 from probes.capture.stream import PIECE_BYTES
 from probes.schema import OBSERVATIONS, size
 
@@ -243,6 +245,48 @@ def test_a_file_that_cannot_be_read_on_gives_what_came_before() -> None:
     assert 0 < len(sequence(capture)) < COUNT
     [problem] = capture.problems
     assert "file at 500: cannot be read on: Input/output error" in str(problem)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_file_on_disk_that_cannot_be_read_on_gives_what_came_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, threads: int
+) -> None:
+    path, preadv = tmp_path / "file", os.preadv
+    path.write_bytes(classic()[0])
+
+    def failing(descriptor: int, buffers: list[Any], offset: int) -> int:
+        if offset + len(buffers[0]) > 512:
+            raise OSError(5, "Input/output error")
+        return preadv(descriptor, buffers, offset)
+
+    monkeypatch.setattr(stream, "READ_BYTES", 128)
+    monkeypatch.setattr(lanes, "LANES", threads)
+    monkeypatch.setattr(os, "preadv", failing)
+    with path.open("rb") as opened:
+        capture = read_capture(opened, "file", "node")
+    assert sequence(capture) == list(range(len(sequence(capture))))
+    assert 0 < len(sequence(capture)) < COUNT
+    [problem] = capture.problems
+    assert "file at 512: cannot be read on: Input/output error" in str(problem)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_file_that_gets_shorter_or_longer_while_it_is_read_has_no_gap(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, threads: int
+) -> None:
+    path, (content, places) = tmp_path / "file", classic()
+    monkeypatch.setattr(stream, "READ_BYTES", 128)
+    monkeypatch.setattr(lanes, "LANES", threads)
+    for before, after in ((len(content), places[COUNT // 2] + 3), (places[COUNT // 2] + 3, len(content))):
+        path.write_bytes(content[:before])
+        with path.open("rb") as opened:
+            pieces = read_pieces(opened, "file", "node", 1)
+            tables = [next(pieces.tables)]
+            path.write_bytes(content[:after])
+            tables += pieces.tables
+        numbers = sequence(Capture("file", "node", OBSERVATIONS.concat(tables), pieces.points, pieces.statistics, pieces.problems))
+        assert numbers == list(range(len(numbers)))
+        assert COUNT // 2 - 1 <= len(numbers) <= COUNT
 
 
 @settings(max_examples=150, deadline=None)

@@ -1,10 +1,10 @@
 """Capture files: pcap and pcapng, plain or compressed, from a path or a stream, into observations.
 
-`read_capture` is the entrance, `read_pieces` the same for what is too large to be in memory at once. `stream` unpacks into a sliding
-window; `pcap`, and `pcapng` with `blocks`, find the records (compiled, no object per packet) and the way past damage; `gather` keeps what
-the file says about itself: interfaces, drops, truncation, comments. `observe` has the frames decoded (`probes.decode`) into `columns`, in
-the threads of `lanes`, numbers the observation `points` and notes clocks that jump. `read_payloads` looks a second time, for the bytes of
-chosen frames.
+`read_capture` is the entrance, `read_pieces` the same for what is too large to be in memory at once. `stream` reads `spans` of a file into
+a sliding window and unpacks them; `pcap`, and `pcapng` with `blocks`, find the records (compiled, no object per packet) and the way past
+damage; `gather` keeps what the file says about itself: interfaces, drops, truncation, comments. `observe` has the frames decoded
+(`probes.decode`) into `columns`, in the threads of `lanes`, numbers the observation `points` and notes clocks that jump. `read_payloads`
+looks a second time, for the bytes of chosen frames.
 """
 
 from probes.capture.payloads import read_payloads

@@ -15,7 +15,7 @@ import numpy as np
 from probes.jit import bare, inside, move, place
 from probes.schema import Array, Schema, Table, size
 
-MOST_GROWTH = 100  # a guess from a file's beginning may be far off
+MOST_GROWTH = 1000  # a guess from a file's beginning may be far off
 SMALL_BYTES = 1 << 16  # a column that is no larger leaves as an ordinary array: there may be many files
 SIZES = (8, 4, 2, 1)  # bytes of an item
 BLOCK_ITEMS = 256

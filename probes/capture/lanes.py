@@ -1,6 +1,7 @@
 """Several threads read one file: each in turn takes the next chunk of it, then all work on theirs, and what they find keeps its order.
 
-A chunk is found by whoever decodes it, so that its bytes are in that core's cache. Compiled code holds no lock of Python's.
+A chunk is mostly read, and always found, by whoever decodes it, so that its bytes are in that core's cache. Compiled code holds no lock of
+Python's.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ Chunk = TypeVar("Chunk")
 class Lanes(Generic[Lane, Chunk]):
     """Runs four steps on each chunk, in as many threads as there are LANES, this one among them; a lane has one chunk at a time.
 
-    `take(lane)` gives the next chunk, None after the last: never two at once; `last(chunk)` is true where that is known to be the last.
-    `work(lane, chunk)` is done side by side. Then `place(lane, chunk)` comes in the order of the chunks; before one of which `moves(lane)`
-    is true, every `finish` has ended. `finish(lane, chunk, placed)` gets what `place` returned, and is done side by side again.
+    `prepare()` comes first, at any time. `take(lane)` gives the next chunk, None after the last: never two at once; `last(chunk)` is true
+    where that is known to be the last. `work(lane, chunk)` is done side by side. Then `place(lane, chunk)` comes in the order of the
+    chunks; before one of which `moves(lane)` is true, every `finish` has ended. `finish(lane, chunk, placed)` gets what `place` returned,
+    and is done side by side again.
     """
 
     def __init__(
         self,
         new_lane: Callable[[], Lane],
+        prepare: Callable[[], None],
         take: Callable[[Lane], Chunk | None],
         last: Callable[[Chunk], bool],
         work: Callable[[Lane, Chunk], None],
@@ -36,7 +39,7 @@ class Lanes(Generic[Lane, Chunk]):
         place: Callable[[Lane, Chunk], int],
         finish: Callable[[Lane, Chunk, int], None],
     ) -> None:
-        self._new_lane, self._take, self._last, self._work = new_lane, take, last, work
+        self._new_lane, self._prepare, self._take, self._last, self._work = new_lane, prepare, take, last, work
         self._moves, self._place, self._finish = moves, place, finish
         self._lanes: list[Lane] = []
         self._turn = threading.Lock()
@@ -78,6 +81,7 @@ class Lanes(Generic[Lane, Chunk]):
 
     def _take_next(self, lane: Lane) -> tuple[int, Chunk] | None:
         """The next chunk and its number; None where there is none, or another thread failed."""
+        self._prepare()
         with self._turn:
             chunk = None if self._stopped else self._take(lane)
             if chunk is None:

@@ -12,7 +12,8 @@ from probes.capture.gather import Gatherer
 from probes.capture.lanes import Lanes
 from probes.capture.points import PointNumbers
 from probes.capture.records import FRAME, NO_TIME
-from probes.capture.stream import Buffer, ByteWindow
+from probes.capture.spans import Span
+from probes.capture.stream import ByteWindow
 from probes.decode import VIEWS_PER_FRAME, FragmentTies, decode_frames, empty_rows, find_fragments
 from probes.jit import bare
 from probes.schema import OBSERVATIONS, Array, ObservationPoint, Problem, Table
@@ -56,8 +57,8 @@ def _count_from(outer: Array, first_row: int) -> None:
 class _Lane:
     """What one thread decodes with."""
 
-    def __init__(self, frames: Array, buffer: Buffer) -> None:
-        self.frames, self.buffer = frames, buffer
+    def __init__(self, frames: Array) -> None:
+        self.frames = frames
         self.rows = empty_rows(len(frames) * VIEWS_PER_FRAME)
         self.columns = by_size(self.rows)
         self.ifindexes: Array = np.empty(len(self.rows.point), "i8")
@@ -72,6 +73,7 @@ class _Chunk:
     """Frames to decode, and what belongs to them."""
 
     data: Array
+    span: Span  # which it is in
     frames: Array
     interfaces: Array
     first_frame: int
@@ -102,7 +104,7 @@ class Observer(Gatherer):
         To be called once. At least one table; `outer` counts through all of them, and is of the same table.
         """
         self._steps, self._frames_per_table = steps, frames
-        lanes = Lanes(self._lane, self._take, self._is_last, self._decode, self._is_full, self._place, self._store)
+        lanes = Lanes(self._lane, self.window.read_ahead, self._take, self._is_last, self._decode, self._is_full, self._place, self._store)
         while True:
             self._frames_left = frames
             lanes.run()
@@ -129,13 +131,13 @@ class Observer(Gatherer):
         return OBSERVATIONS.check(columns.table(done))
 
     def _lane(self) -> _Lane:
-        return _Lane(np.empty(len(self.frames), FRAME), Buffer())
+        return _Lane(np.empty(len(self.frames), FRAME))
 
     def _take(self, lane: _Lane) -> _Chunk | None:
         """The next frames, in the lane's own memory; None also where the table has enough."""
         if self._ended or self._frames_left <= 0:
             return None
-        self.frames, self.window.buffer = lane.frames, lane.buffer
+        self.frames = lane.frames
         count = next(self._steps, 0)
         if not count:
             self._ended = True
@@ -152,7 +154,7 @@ class Observer(Gatherer):
         self._frames_left -= count
         self._progress(self.window.base)
         share = max(self.window.share, 1 - self._frames_left / self._frames_per_table)
-        return _Chunk(self.window.data, frames, self.clocks, first, min(share, 1.0))
+        return _Chunk(self.window.data, self.window.hold(), frames, self.clocks, first, min(share, 1.0))
 
     def _is_last(self, chunk: _Chunk) -> bool:
         return chunk.share == 1
@@ -160,6 +162,7 @@ class Observer(Gatherer):
     def _decode(self, lane: _Lane, chunk: _Chunk) -> None:
         rows = lane.rows
         lane.found, lane.other = decode_frames(chunk.data, chunk.frames, chunk.interfaces, chunk.first_frame, 0, rows, lane.ifindexes)
+        self.window.release(chunk.span)
         lane.fragments = find_fragments(rows.fragment_offset[: lane.found], rows.known[: lane.found], lane.pieces)
 
     def _is_full(self, lane: _Lane) -> bool:

@@ -130,7 +130,6 @@ def read_pcap(gatherer: Gatherer, header: PcapHeader) -> Iterator[int]:
         return pcap_search(data, start, final, big, unit_ns, limit, seconds)
 
     while True:
-        at = window.settle(at)
         count, at, status, seconds = pcap_records(window.data, at, window.ended, big, unit_ns, limit, seconds, gatherer.frames)
         if count:
             yield count

@@ -140,7 +140,6 @@ def read_pcapng(gatherer: Gatherer) -> Iterator[int]:
     """Go through all sections of the file; at each step, so many of `gatherer.frames` are the next ones."""
     window, sections, at = gatherer.window, _Sections(gatherer), 0
     while True:
-        at = window.settle(at)
         count, at, status = sections.find(at)
         if count:
             yield count

@@ -21,13 +21,13 @@ FOUND, NOWHERE, UNDECIDED = 0, 1, 2
 
 FRAME = np.dtype(
     [
-        ("offset", "i8"),  # of its first byte, in the window
-        ("captured", "i8"),  # bytes
-        ("wire", "i8"),  # bytes
+        ("offset", "i4"),  # of its first byte, in the window
+        ("captured", "i4"),  # bytes
+        ("wire", "u4"),  # bytes
         ("time_ns", "i8"),  # since the epoch
-        ("interface", "i8"),  # index into the file's interfaces
-        ("direction", "i8"),  # as `OBSERVATIONS.direction`
-        ("commented", "i8"),  # offset of the packet block that has a comment, else -1
+        ("interface", "i4"),  # index into the file's interfaces
+        ("direction", "i4"),  # as `OBSERVATIONS.direction`
+        ("commented", "i4"),  # offset of the packet block that has a comment, else -1
     ]
 )
 

@@ -1,21 +1,25 @@
 """A capture's bytes as a sliding window, decompressed on the way (gzip RFC 1952, Zstandard RFC 8878), whatever the file is called.
 
-The bytes are read straight into buffers that are used again and again, a chunk at a time.
+The bytes are read straight into `spans` of memory, by whichever thread has time, before they are needed.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import zlib
+from collections import deque
 from collections.abc import Callable
 from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 import zstandard
 
+from probes.capture.spans import REST_BYTES, Span, Spans, plain_file
 from probes.schema import Array, Problem
 
 READ_BYTES = 1 << 21
+MOST_AHEAD = 4  # spans: one for each thread
 # Compressed bytes are unpacked so many at a time: a file made to unpack to thousands of times its size never fills the memory, and what
 # these unpack to is all that is lost before the place where a stream is damaged.
 PIECE_BYTES = 1 << 12
@@ -54,82 +58,110 @@ def _size(stream: BinaryIO) -> int:
         return 0
 
 
-class Buffer:
-    """Memory for a window's bytes; a window that moves to another buffer leaves the bytes in this one as they are."""
-
-    def __init__(self) -> None:
-        self._bytes: Array = np.empty(2 * READ_BYTES, np.uint8)
-
-    def room(self, size: int) -> Array:
-        """At least `size` bytes; more than usual only as long as they are wanted."""
-        if size > len(self._bytes) or size <= 2 * READ_BYTES < len(self._bytes):
-            self._bytes = np.empty(2 * max(size, READ_BYTES), np.uint8)
-        return self._bytes
-
-
 class ByteWindow:
     """`data` (uint8) holds the bytes from stream position `base` on; `more` lets the front go and reads further.
 
-    New bytes go into `buffer`, which may be exchanged at any time. A compressed stream that ends early or is damaged, or a file that cannot
-    be read on, gives what came before and one line in `problems`.
+    What `data` is in may be held, and is not used again then until it is released. `read_ahead`, `hold` and `release` may be called by any
+    thread at any time, everything else by one at a time. A compressed stream that ends early or is damaged, or a file that cannot be read
+    on, gives what came before and one line in `problems`.
     """
 
     def __init__(self, stream: BinaryIO, file: str) -> None:
         self.file = file
         self.base = 0
         self.data: Array = np.empty(0, np.uint8)
+        self.share = 0.0  # of the file that has been read, from 0 to 1; 0 where its size is not known
         self.ended = False
         self.cut = False  # it ended because of a problem that has been reported
         self.problems: list[Problem] = []
-        self.buffer = Buffer()
-        self._holder = self.buffer  # what `data` is in
+        self._spans = Spans(READ_BYTES)
+        self._span = self._spans.empty()  # what `data` is in
+        self._final = False  # no span comes after that
+        self._reading = threading.Lock()  # guards what follows
+        self._ahead: deque[Span] = deque()  # spans in the file's order that nobody has asked for yet
+        self._last = False  # the file's end is among them
+        self._broken = False
         self._stream = stream
         self._size = _size(stream)
         self._taken = 0  # bytes of the file,
         self._unpacked = 0  # and what came out of them
+        plain = plain_file(stream)
         self._start = b""
         self._start = self._read(PIECE_BYTES)
         compressed = next((each for each in COMPRESSIONS if self._start.startswith(each[0])), None)
         self._magics, self._compression, self._new = compressed or ((), "", _gzip)
         self._decompressor = self._new() if compressed else None
+        self._descriptor, self._position = plain if plain and not compressed else (-1, 0)
 
     def more(self, position: int) -> bool:
         """Drop what is before `position` (an index into `data`, which is void then) and append; False where the stream has `ended`."""
-        rest = len(self.data) - position
-        if self.ended:
-            read, into = 0, self._moved(position, 0)
-        elif self._decompressor is None:
-            into = self._moved(position, READ_BYTES)
-            read = self._read_into(into[rest : rest + READ_BYTES])
-        else:
-            chunk = self._unpack()
-            into, read = self._moved(position, len(chunk)), len(chunk)
-            into[rest : rest + read] = np.frombuffer(chunk, np.uint8)
-        self.ended = not read
-        self.data = into[: rest + read]
-        return not self.ended
-
-    def settle(self, position: int) -> int:
-        """See that `data` is in `buffer` now; where `position` is then."""
-        if self._holder is self.buffer:
-            return position
-        rest = len(self.data) - position
-        self.data = self._moved(position, 0)[:rest]
-        return 0
-
-    def _moved(self, position: int, room: int) -> Array:
-        """Memory in `buffer` that begins with what `data` has from `position` on, and has `room` beyond."""
         rest = self.data[position:]
-        into = self.buffer.room(len(rest) + room)
-        into[: len(rest)] = rest
         self.base += position
-        self._holder = self.buffer
-        return into
+        span = self._next()
+        if not span:
+            self.data, self.ended, self.cut = rest, True, self._broken
+            return False
+        begin, end = REST_BYTES - len(rest), REST_BYTES + span.size
+        if begin >= 0:
+            span.memory[begin:REST_BYTES] = rest
+            self.data = span.memory[begin:end]
+        else:
+            self.data = np.concatenate([rest, span.memory[REST_BYTES:end]])
+        self._spans.release(self._span)
+        self._span = span
+        return True
 
-    @property
-    def share(self) -> float:
-        """How much of the file has been read, from 0 to 1; 0 where its size is not known."""
-        return min(self._taken / self._size, 1.0) if self._size else 0.0
+    def hold(self) -> Span:
+        """Keep what `data` is in as it is until this is released."""
+        return self._spans.hold(self._span)
+
+    def release(self, span: Span) -> None:
+        """Let what was held be used again."""
+        self._spans.release(span)
+
+    def read_ahead(self, most: int = MOST_AHEAD) -> None:
+        """Have a span more ready for `more`, while others look at those before; but no more than so many."""
+        with self._reading:
+            if self._last or len(self._ahead) >= most:
+                return
+            span = self._filled() if self._descriptor < 0 else self._placed()
+            self._ahead.append(span)
+        if self._descriptor >= 0:  # in any order, by several threads side by side
+            span.fill(self._descriptor)
+            self._last |= span.size < READ_BYTES
+
+    def _next(self) -> Span | None:
+        """The file's next span, None at its end."""
+        if self._final:
+            return None
+        if not self._ahead:
+            self.read_ahead(1)
+        span = self._ahead.popleft()
+        with span.filling:
+            self._final = span.size < (READ_BYTES if self._descriptor >= 0 else 1)
+        if self._descriptor >= 0:
+            self._taken = span.offset + span.size
+        if span.error:
+            self._cut(f"cannot be read on: {span.error.strerror or span.error}")
+        self.share = min(self._taken / self._size, 1.0) if self._size else 0.0
+        return span if span.size else None
+
+    def _placed(self) -> Span:
+        """A span to be filled with a plain file's next bytes."""
+        span = self._spans.empty()
+        span.filling.acquire()
+        span.offset = self._position
+        self._position += READ_BYTES
+        return span
+
+    def _filled(self) -> Span:
+        """A span of the stream's next bytes."""
+        unpacked = self._unpack() if self._decompressor else b""
+        span = self._spans.empty(len(unpacked))
+        span.size = len(unpacked) if self._decompressor else self._read_into(span.content)
+        span.content[: len(unpacked)] = np.frombuffer(unpacked, np.uint8)
+        self._last = not span.size
+        return span
 
     def _unpack(self) -> bytes:
         """The next bytes of a compressed stream, about READ_BYTES; none at the end."""
@@ -151,7 +183,7 @@ class ByteWindow:
         assert self._decompressor is not None
         if not self._decompressor.eof:
             packed = self._read(PIECE_BYTES)
-            if not packed and not self.cut:
+            if not packed and not self._broken:
                 self._cut(f"{self._compression} stream ends before its end mark")
             return packed
         # several members one after the other are one file (RFC 1952, 2.2; RFC 8878, 3)
@@ -161,7 +193,7 @@ class ByteWindow:
         if packed.startswith(self._magics) or (packed and any(magic.startswith(packed) for magic in self._magics)):
             self._decompressor = self._new()
             return packed
-        if packed.strip(b"\0") and not self.cut:  # zeros alone are a tape's padding
+        if packed.strip(b"\0") and not self._broken:  # zeros alone are a tape's padding
             self._cut(f"what follows the {self._compression} stream is not {self._compression}")
         return b""
 
@@ -177,7 +209,7 @@ class ByteWindow:
         size = min(len(self._start), len(into))
         into[:size] = np.frombuffer(self._start[:size], np.uint8)
         self._start = self._start[size:]
-        if self.cut or size == len(into):
+        if self._broken or size == len(into):
             return size
         try:
             read: int = cast("Any", self._stream).readinto(into[size:])  # every binary stream has it; its type does not say so
@@ -190,4 +222,4 @@ class ByteWindow:
     def _cut(self, what: str) -> None:
         remedy = "what came before was used; copy the file again if it should be longer"
         self.problems.append(Problem(self.file, what, remedy, self._unpacked if self._magics else self._taken))
-        self.cut = True
+        self._broken = True
