@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from probes.schema import Table
+from tracer.arrangement import Arrangement, arrangement
 from tracer.chains import Chain, Translation, chain, translations_seen, without_intermediates
 from tracer.passages import SAMPLED_SIGHTINGS, Passage, passages
 from tracer.places import Places, places
@@ -172,3 +173,26 @@ def test_visits(found: Chain, places: list[tuple[int, int]], ranked: list[int], 
 def test_a_half_translated_copy_belongs_to_the_visit_that_made_it() -> None:
     numbers = visits(Chain(0, 2, [Translation(A, 0, 2, 1)]), [(A, 0), (A, 3), (A, 2), (B, 2)], [A, B])
     assert numbers == {(A, 0): 0, (A, 3): 0, (A, 2): 0, (B, 2): 1}
+
+
+UNSEEN = "several tuples were joined and no node saw one become the other"
+
+
+@pytest.mark.parametrize(
+    ("seen", "steps", "expected"),
+    [
+        (((0, 0, True),), (), Arrangement(0, 0, (), (), (0,), 0, 0)),
+        (((1, 0, True), (0, 0, True)), (), Arrangement(0, 0, (), (), (1, 0), 0, 0)),
+        (((0, 0, True), (1, 1, True)), (), Arrangement(-1, -1, (), (UNSEEN,), (0, 1), 0, 0)),
+        # its tuple before NAT is on no wire: 1
+        (((0, 0, True),), ((0, 1, 0),), Arrangement(1, 0, (0,), (), (0,), 0, 0)),
+        # two nodes translate, the second a copy as well (3), and their translations came in any order
+        (
+            ((0, 0, True), (0, 1, True), (1, 1, True), (1, 2, True), (1, 3, False)),
+            ((1, 1, 2), (0, 0, 1)),
+            Arrangement(0, 2, (1, 0), (), (0, 0, 1, 1, 1), 0, 0),
+        ),
+    ],
+)
+def test_arrangements(seen: tuple[tuple[int, int, bool], ...], steps: tuple[tuple[int, int, int], ...], expected: Arrangement) -> None:
+    assert arrangement(seen, steps) == expected

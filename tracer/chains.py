@@ -38,6 +38,8 @@ class Chain:
 
 def without_intermediates(order: Sequence[int], ends: dict[int, Ends]) -> list[int]:
     """`order` without the half-translated: those that have the source of one tuple and the destination of another, which differ in both."""
+    if len(order) < 3:
+        return list(order)
     kept = []
     for candidate in order:
         src, dst = ends[candidate]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -12,14 +12,15 @@ import numpy as np
 from probes.decode.numbers import SCTP, TCP, TIMESTAMPS
 from probes.schema import Array, Table
 from tracer import evidence
-from tracer.chains import Ends, Translation, chain, translations_seen
+from tracer.arrangement import arrangement
+from tracer.chains import Ends, Translation, translations_seen
 from tracer.ledger_lookup import LedgerLookup
 from tracer.passages import passages
 from tracer.places import Places, places
 from tracer.schema import TRANSLATIONS
 from tracer.sockets import SocketLookup
 from tracer.tuples import mix
-from tracer.visits import Place, visits
+from tracer.visits import Place
 
 CHUNK = 1 << 14  # connections whose columns are lists at the same time
 
@@ -118,31 +119,36 @@ def paths(
     sources, destinations = (_end_codes(tuples, side) for side in ("src", "dst"))
     numbers, facts, rows = array("q"), array("q"), array("q")
     problems: dict[int, list[str]] = {}
-    for connection, told, everywhere, where in _by_connection(seen, bits):
+    for connection, told, everywhere, where, start_ns, end_ns in _by_connection(seen, bits):
         known: list[Translation] = []
         if connection in passed:
             ends: dict[int, Ends] = {code: (sources[code], destinations[code]) for passage in passed[connection] for code in passage.order}
             known = translations_seen(passed[connection], ends, told)
-        known, origin, confirmed = ledger.translations(known, list(where), *_whole(where.values()))
+        known, origin, confirmed = ledger.translations(known, list(where), start_ns, end_ns)
         client, server = -1, -1
         if sockets is not None:
             client, server = sockets.client(where), sockets.server(where)
             known = sockets.translations(known, client, where) if client >= 0 else known
         ranked = ranks[connection]
         rank = {node: position for position, node in enumerate(ranked)}
-        in_order = [code for _, code in sorted(where, key=lambda place: rank[place[0]])]
-        found = chain(in_order, known, rank)
-        before = found.translations[0].before if found.translations else -1
-        first = before if before in in_order else in_order[0]
-        visited = visits(found, everywhere, ranked)
-        first_node = min(everywhere, key=lambda place: (visited[place], rank[place[0]]))[0]
-        numbers.extend(visited[place] for place in everywhere)
-        whole = found.evidence | told | (evidence.CONNTRACK if confirmed else 0)
-        facts.extend((found.original, found.translated, whole, first_node, first, origin, client, server))
-        for position, step in enumerate(found.translations):
+        codes = list(dict.fromkeys([*(code for _, code in everywhere), *(code for step in known for code in (step.before, step.after))]))
+        number = {code: position for position, code in enumerate(codes)}
+        found = arrangement(
+            tuple([(rank[node], number[code], (node, code) in where) for node, code in everywhere]),
+            tuple([(rank[step.node], number[step.before], number[step.after]) for step in known]),
+        )
+        numbers.extend(found.visited)
+        whole = told | (evidence.CONNTRACK if confirmed else 0)
+        for step in known:
+            whole |= step.evidence
+        codes.append(-1)  # for what cannot be told
+        chained = codes[found.original], codes[found.translated]
+        facts.extend((*chained, whole, ranked[found.first_node], codes[found.first_seen], origin, client, server))
+        for position, place in enumerate(found.steps):
+            step = known[place]
             rows.extend((connection, position, step.node, step.before, step.after, step.evidence))
         if found.problems:
-            problems[connection] = found.problems
+            problems[connection] = list(found.problems)
     original, translated, evidences, first_nodes, first_seen, origins, clients, servers = np.frombuffer(facts, "i8").reshape(count, 8).T
     steps = np.frombuffer(rows, "i8").reshape(-1, len(TRANSLATIONS.columns)).T
     translations = {column.name: values.astype(column.dtype) for column, values in zip(TRANSLATIONS.columns, steps, strict=True)}
@@ -160,21 +166,18 @@ def _end_codes(tuples: Table, side: str) -> array[int]:
 Spans = dict[Place, tuple[int, int]]
 
 
-def _by_connection(seen: Places, bits: Array) -> Iterator[tuple[int, int, list[Place], Spans]]:
-    """`(connection, its evidence, its places, when each but the half-translated copies was first and last seen)`, in order."""
+def _by_connection(seen: Places, bits: Array) -> Iterator[tuple[int, int, list[Place], Spans, int, int]]:
+    """Each connection, its evidence, its places, when each but the half-translated copies was first and last seen, and all of these."""
     bounds = seen.bounds.tolist()
+    start_ns = np.minimum.reduceat(np.where(seen.copy, np.iinfo("i8").max, seen.first_ns), seen.bounds[:-1]) if len(bits) else bits
+    end_ns = np.maximum.reduceat(np.where(seen.copy, np.iinfo("i8").min, seen.last_ns), seen.bounds[:-1]) if len(bits) else bits
     for start in range(0, len(bits), CHUNK):
         end = min(start + CHUNK, len(bits))
         part = slice(bounds[start], bounds[end])
         columns = (getattr(seen, name)[part].tolist() for name in ("node", "code", "first_ns", "last_ns", "copy"))
         rows = zip(*columns, strict=True)
-        for connection, told in enumerate(bits[start:end].tolist(), start):
+        each = zip(*(column[start:end].tolist() for column in (bits, start_ns, end_ns)), strict=True)
+        for connection, (told, first_ns, last_ns) in enumerate(each, start):
             here = list(islice(rows, bounds[connection + 1] - bounds[connection]))
             spans = {(node, code): (first, last) for node, code, first, last, copy in here if not copy}
-            yield connection, told, [(node, code) for node, code, *_ in here], spans
-
-
-def _whole(spans: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    """The first and last time of all."""
-    firsts, lasts = zip(*spans, strict=True)
-    return min(firsts), max(lasts)
+            yield connection, told, [(node, code) for node, code, *_ in here], spans, first_ns, last_ns

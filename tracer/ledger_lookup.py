@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from probes.schema import Table
 from tracer import evidence
 from tracer.chains import Translation
@@ -12,6 +10,7 @@ from tracer.chains import Translation
 LATE_NS, EARLY_NS = 10_000_000_000, 200_000_000
 
 Place = tuple[int, int]  # (node, tuple)
+Entry = tuple[int, int, int, int]  # (first_ns, last_ns, tuple before, tuple after); see ENTRIES
 Found = dict[tuple[int, int, int], Translation]  # by (node, before, after)
 
 
@@ -19,15 +18,16 @@ class LedgerLookup:
     """Translations that nodes' ledgers hold, by the tuples seen on packets."""
 
     def __init__(self, entries: Table) -> None:
-        self._entries = {name: column.tolist() for name, column in entries.items()}
-        self._before: dict[tuple[int, int], list[int]] = {}
-        self._after: dict[tuple[int, int], list[int]] = {}
-        for row, place in enumerate(zip(self._entries["node"], self._entries["before"], self._entries["after"], strict=True)):
-            node, before, after = place
-            self._before.setdefault((node, before), []).append(row)
+        self._before: dict[Place, list[Entry]] = {}  # of what leaves a node as it came, too
+        self._moved: dict[Place, list[Entry]] = {}
+        self._after: dict[Place, list[Entry]] = {}
+        columns = (entries[name].tolist() for name in ("node", "first_ns", "last_ns", "before", "after"))
+        for node, first_ns, last_ns, before, after in zip(*columns, strict=True):
+            entry = first_ns, last_ns, before, after
+            self._before.setdefault((node, before), []).append(entry)
             if before != after:
-                self._after.setdefault((node, after), []).append(row)
-        self.nodes = frozenset(np.unique(entries["node"]).tolist())
+                self._moved.setdefault((node, before), []).append(entry)
+                self._after.setdefault((node, after), []).append(entry)
 
     def translations(self, known: list[Translation], seen: list[Place], start_ns: int, end_ns: int) -> tuple[list[Translation], int, bool]:
         """Complete and confirm `known` (from packets) by the ledger. `seen` has (node, client's tuple) of every sighting.
@@ -55,9 +55,9 @@ class LedgerLookup:
         found: Found = {}
         untranslated = False
         for node, code in places:
-            for row in self._before.get((node, code), ()):
-                after = self._entries["after"][row]
-                if not self._at(row, start_ns, end_ns):
+            for entry in self._before.get((node, code), ()):
+                after = entry[3]
+                if not _at(entry, start_ns, end_ns):
                     continue
                 untranslated = untranslated or after == code
                 if after != code and after in codes:
@@ -67,30 +67,34 @@ class LedgerLookup:
     def _add_unseen(self, found: Found, places: list[Place], codes: set[int], start_ns: int, end_ns: int) -> int:
         """Add to `found` translations of which one tuple was never on a wire; returns the node whose own socket the client is, or -1."""
         origin = -1
+        made = {(node, after) for node, _, after in found}
         for node, code in places:
-            if not any(key[0] == node and key[2] == code for key in found):
-                row = self._nearest(self._after.get((node, code), []), start_ns, end_ns)
-                ahead = -1 if row is None else self._entries["before"][row]
-                if row is not None and ahead not in codes:
-                    found[node, ahead, code] = Translation(node, ahead, code, evidence.CONNTRACK)
+            entries = self._after.get((node, code))
+            if entries is not None and (node, code) not in made:
+                entry = _nearest(entries, start_ns, end_ns)
+                if entry is not None and entry[2] not in codes:
+                    found[node, entry[2], code] = Translation(node, entry[2], code, evidence.CONNTRACK)
                     origin = node
+        told = {(node, code) for node, *both in found for code in both}
         for node, code in places:
-            if not any(key[0] == node and code in key[1:] for key in found):
-                rows = [row for row in self._before.get((node, code), []) if self._entries["after"][row] != code]
-                row = self._nearest(rows, start_ns, end_ns)
-                if row is not None:
-                    behind = self._entries["after"][row]
-                    found[node, code, behind] = Translation(node, code, behind, evidence.CONNTRACK)
+            entries = self._moved.get((node, code))
+            if entries is not None and (node, code) not in told:
+                entry = _nearest(entries, start_ns, end_ns)
+                if entry is not None:
+                    found[node, code, entry[3]] = Translation(node, code, entry[3], evidence.CONNTRACK)
+                    told |= {(node, code), (node, entry[3])}
         return origin
 
-    def _at(self, row: int, start_ns: int, end_ns: int) -> bool:
-        first = self._entries["first_ns"][row]
-        return (first < 0 or first <= end_ns + LATE_NS) and bool(self._entries["last_ns"][row] >= start_ns)
 
-    def _nearest(self, rows: list[int], start_ns: int, end_ns: int) -> int | None:
-        """The one of `rows` that began when the connection did; None where that cannot be told."""
-        possible = [row for row in rows if self._at(row, start_ns, end_ns)]
-        if len(possible) == 1:
-            return possible[0]
-        began = [row for row in possible if start_ns - EARLY_NS <= self._entries["first_ns"][row] <= start_ns + LATE_NS]
-        return min(began, key=lambda row: self._entries["first_ns"][row]) if began else None
+def _at(entry: Entry, start_ns: int, end_ns: int) -> bool:
+    """Whether an entry was there at some time from `start_ns` to `end_ns`."""
+    return entry[0] <= end_ns + LATE_NS and entry[1] >= start_ns  # a beginning that is not known is negative
+
+
+def _nearest(entries: list[Entry], start_ns: int, end_ns: int) -> Entry | None:
+    """The one of `entries` that began when the connection did; None where that cannot be told."""
+    possible = [entry for entry in entries if _at(entry, start_ns, end_ns)]
+    if len(possible) == 1:
+        return possible[0]
+    began = [entry for entry in possible if start_ns - EARLY_NS <= entry[0] <= start_ns + LATE_NS]
+    return min(began, key=lambda entry: entry[0]) if began else None

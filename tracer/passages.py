@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import compress, product
 
 import numpy as np
 
@@ -152,18 +153,14 @@ def passages(places: Places, bounds: Array, forward: Array, identity: Array, tim
         int(whole.max(initial=1)), order, gap_ns, pairs_at,
     )  # fmt: skip
     found: dict[int, list[Passage]] = {}
+    ordered = order[order >= 0]  # group after group
     both = (places.asked_at >= 0) & (places.answered_at >= 0)
-    columns = (connection[first], places.node[first], first, whole, pairs_at)
+    codes, answered, gaps_ns = places.code[ordered].tolist(), both[ordered].tolist(), gap_ns.tolist()
+    columns = (connection[first], places.node[first], np.cumsum(whole) - whole, whole, pairs_at)
     for which, node, at, count, pairs in zip(*(column.tolist() for column in columns), strict=True):
-        ordered = order[at : at + count]
-        codes, answered = places.code[ordered].tolist(), both[ordered].tolist()
-        gaps = {
-            (codes[number // count], codes[number % count]): gap
-            for number, gap in enumerate(gap_ns[pairs : pairs + count * count].tolist())
-            if gap >= 0
-        }
-        passage = Passage(node, codes, frozenset(code for code, told in zip(codes, answered, strict=True) if told), gaps)
-        found.setdefault(which, []).append(passage)
+        here = codes[at : at + count]
+        gaps = {pair: gap for pair, gap in zip(product(here, here), gaps_ns[pairs : pairs + count * count], strict=True) if gap >= 0}
+        found.setdefault(which, []).append(Passage(node, here, frozenset(compress(here, answered[at : at + count])), gaps))
     return found
 
 
