@@ -1,7 +1,8 @@
-"""`python -m bench.memory FILE BYTES`: what decoding takes beside the columns it gives, of a capture that never was a file.
+"""`python -m bench.memory FILE BYTES [FRAMES]`: what decoding takes beside the columns it gives, of a capture that never was a file.
 
-FILE's frames are written into a pipe over and over, BYTES of them in all, and decoded from there. Prints {"input_bytes", "column_bytes",
-"over_bytes"} as JSON: what was read, what the columns take, and how far the process was above both them and where it began, at most.
+FILE's frames are written into a pipe over and over, BYTES of them in all, and decoded from there: at once, or in pieces of FRAMES, each of
+which is dropped before the next. Prints {"input_bytes", "column_bytes", "over_bytes"} as JSON: what was read, what the columns (of the
+largest piece) take, and how far the process was above both them and where it began, at most.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ while left > 0:
 """
 
 
-def decoded_from_a_pipe(path: Path, size: int) -> dict[str, int]:
-    """Decode `size` bytes and more, made of the frames of `path`."""
-    from probes.capture import read_capture  # noqa: PLC0415 - what is not measured is not loaded
+def decoded_from_a_pipe(path: Path, size: int, frames: int = sys.maxsize) -> dict[str, int]:
+    """Decode `size` bytes and more, made of the frames of `path`, in tables of so many `frames`."""
+    from probes.capture import read_capture, read_pieces  # noqa: PLC0415 - what is not measured is not loaded
 
     with path.open("rb") as stream:
         read_capture(stream, path.name, "node")  # the compiled code is loaded now
@@ -33,11 +34,14 @@ def decoded_from_a_pipe(path: Path, size: int) -> dict[str, int]:
     began = resident_bytes()
     with subprocess.Popen([sys.executable, "-c", _WRITE.format(HEADER), path, str(size)], stdout=subprocess.PIPE) as writer:
         assert writer.stdout
-        capture = read_capture(writer.stdout, path.name, "node")
-    columns = sum(column.nbytes for column in capture.observations.values())
-    read = capture.statistics.bytes + 16 * capture.statistics.frames + HEADER
+        pieces = read_pieces(writer.stdout, path.name, "node", frames)
+        columns = 0
+        for observations in pieces.tables:
+            columns = max(columns, sum(column.nbytes for column in observations.values()))
+            del observations
+    read = pieces.statistics.bytes + 16 * pieces.statistics.frames + HEADER
     return {"input_bytes": read, "column_bytes": columns, "over_bytes": peak_bytes() - began - columns}
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(decoded_from_a_pipe(Path(sys.argv[1]), int(sys.argv[2]))))
+    sys.stdout.write(json.dumps(decoded_from_a_pipe(Path(sys.argv[1]), *map(int, sys.argv[2:]))))

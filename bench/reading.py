@@ -27,8 +27,10 @@ from bench.others import compiler
 ROOT = Path(__file__).parents[1]
 SNAPLEN, FULL_SIZE = 96, 1514  # bytes
 TRACED_FRAMES = 200_000
-KINDS = {"snaps": f"{SNAPLEN} bytes of each packet", "full": "full-size packets"}
-COLUMN_BYTES_PER_BYTE = {"snaps": 1.6, "full": 0.15}
+PIECE_FRAMES = 1 << 20
+KINDS = {"snaps": f"{SNAPLEN} bytes of each packet", "pieces": "the same in pieces", "full": "full-size packets"}
+INPUTS = {"snaps": "snaps", "pieces": "snaps", "full": "full"}
+COLUMN_BYTES_PER_BYTE = {"snaps": 1.6, "pieces": 0.0, "full": 0.15}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ def measure(asked: argparse.Namespace, console: Console) -> dict[str, Any]:
             for name, each in runs.items():
                 console.print(f"round {number + 1} of {asked.rounds}: {wanted[name].shown}", style="dim")
                 each.append(measured(wanted[name].task, files[wanted[name].input]))
-        memory = [_memory(kind, files[kind], size, console) for size in asked.memory or [] for kind in ("snaps", "full")]
+        memory = [_memory(kind, files[INPUTS[kind]], size, console) for size in asked.memory or [] for kind in KINDS]
         # a packet of full size is compared with its bytes
         bytes_per_count = dict.fromkeys(runs, 1.0) | ({"full": _bytes_per_frame(files["full"])} if "full" in runs else {})
     name = str(asked.input) if asked.input else f"sample_pcaps/iptables again and again, {SNAPLEN} bytes of each packet"
@@ -145,7 +147,7 @@ def _memory(kind: str, path: Path, gigabytes: float, console: Console) -> dict[s
     if needed_bytes > 0.7 * free_bytes:
         return asked | {"lacking": f"{needed_bytes / 1e9:.0f} GB of free memory for the columns"}
     console.print(f"memory: {gigabytes:g} GB like {path.name}", style="dim")
-    words = [sys.executable, "-m", "bench.memory", str(path), str(int(gigabytes * 1e9))]
+    words = [sys.executable, "-m", "bench.memory", str(path), str(int(gigabytes * 1e9)), *([str(PIECE_FRAMES)] if kind == "pieces" else [])]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"bench: memory failed: {done.stderr.strip().splitlines()[-1]}")

@@ -97,6 +97,14 @@ def test_decoding_a_pipe_takes_its_columns_and_little_more() -> None:
     assert found["over_bytes"] < 64_000_000
 
 
+def test_decoding_a_pipe_in_pieces_takes_one_of_them_and_little_more() -> None:
+    words = [sys.executable, "-m", "bench.memory", str(SAMPLES / "iptables" / "node-a.pcap"), "200000000", "100000"]
+    found = json.loads(subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    assert found["input_bytes"] >= 200_000_000
+    assert 10_000_000 < found["column_bytes"] < 30_000_000
+    assert found["over_bytes"] < 64_000_000
+
+
 needs_namespaces = pytest.mark.skipif(missing() is not None, reason=missing() or "")
 needs_bpf = pytest.mark.skipif(bool(lacking(["CAP_BPF", "CAP_NET_ADMIN"])) or find_spec("bcc") is None, reason="needs root and bcc")
 

@@ -105,17 +105,16 @@ class Observer(Gatherer):
         """
         self._steps, self._frames_per_table = steps, frames
         lanes = Lanes(self._lane, self.window.read_ahead, self._take, self._is_last, self._decode, self._is_full, self._place, self._store)
-        while True:
+        ended = False
+        while not ended:
             self._frames_left = frames
             lanes.run()
-            table = self._next_table()
             self.points[:] = self._named_points()
-            if self._ended:
-                break
-            yield table
-        self._report_clocks()
-        self.problems[:] = self.told()
-        yield table
+            ended = self._ended
+            if ended:
+                self._report_clocks()
+                self.problems[:] = self.told()
+            yield self._next_table()  # which nobody here refers to
 
     def _next_table(self) -> Table:
         """The rows so far, but those that wait for more of the file, with which the next table begins."""
