@@ -21,7 +21,7 @@ SIZES = (8, 4, 2, 1)  # bytes of an item
 BLOCK_ITEMS = 256
 MOVES_PAGES = sys.platform == "linux"
 HUGE_PAGE_BYTES = 1 << 21
-LARGE_BYTES = HUGE_PAGE_BYTES  # a column of so many is in huge pages, smaller ones in those of 4 KiB
+LARGE_BYTES = HUGE_PAGE_BYTES // 2  # a column of so many is in huge pages: by then small ones take longer
 Groups = tuple[tuple[Array, ...], ...]
 HUGE_PAGES, FORGET = getattr(mmap, "MADV_HUGEPAGE", None), getattr(mmap, "MADV_DONTNEED", None)  # where the system has them
 

@@ -93,6 +93,7 @@ class Observer(Gatherer):
         self._timeless = 0
         self._numbers = PointNumbers()
         self._frames_per_table = self._frames_left = 0
+        self._share_before = 0.0  # of the file, that is in the tables before
         self._columns = Columns(OBSERVATIONS)  # of this table
         self._first_row = 0  # of it, in the file
         self._fragments: list[Array] = []  # rows of it
@@ -107,7 +108,7 @@ class Observer(Gatherer):
         lanes = Lanes(self._lane, self.window.read_ahead, self._take, self._is_last, self._decode, self._is_full, self._place, self._store)
         ended = False
         while not ended:
-            self._frames_left = frames
+            self._frames_left, self._share_before = frames, self.window.share
             lanes.run()
             self.points[:] = self._named_points()
             ended = self._ended
@@ -152,8 +153,12 @@ class Observer(Gatherer):
         statistics.frames += count
         self._frames_left -= count
         self._progress(self.window.base)
-        share = max(self.window.share, 1 - self._frames_left / self._frames_per_table)
-        return _Chunk(self.window.data, self.window.hold(), frames, self.clocks, first, min(share, 1.0))
+        return _Chunk(self.window.data, self.window.hold(), frames, self.clocks, first, self._share())
+
+    def _share(self) -> float:
+        """How much of this table has been found: of its frames, or of what the file has left for it."""
+        of_frames, before = 1 - self._frames_left / self._frames_per_table, self._share_before
+        return min(max(of_frames, (self.window.share - before) / (1 - before) if before < 1 else 1), 1)
 
     def _is_last(self, chunk: _Chunk) -> bool:
         return chunk.share == 1
