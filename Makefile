@@ -56,7 +56,7 @@ live: $(VENV)/.installed ## install what recording on this machine needs, and sa
 test: $(VENV)/.developed ## run every test that can run on this machine
 	@for tool in $(TEST_TOOLS); do command -v $$tool >/dev/null || { $(APT) update -qq \
 	  && $(APT) install -y -qq --no-install-recommends $(TEST_PACKAGES); break; }; done
-	$(BIN)/python -m pytest -m 'not alone' --numprocesses $(WORKERS) --dist loadfile $(TESTS) || $(OR_NONE)
+	$(BIN)/python -m pytest -m 'not alone' --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS) || $(OR_NONE)
 	$(BIN)/python -m pytest -m alone $(TESTS) || $(OR_NONE)
 
 VM_TOOLS := qemu-system-x86_64 busybox kmod ipvsadm ipset conntrack iptables nft nginx tshark wrk

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shutil import which
@@ -36,9 +38,21 @@ def needs(*programs: str) -> None:
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing else takes before a server of this test does: of each test worker's own, below those that the kernel gives."""
+    while True:
+        port = next(_ports)
+        with socket.socket(socket.AF_INET, kind) as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def _own_ports() -> Iterator[int]:
+    """Each once, then from the beginning; net.ipv4.ip_local_port_range begins at 32,768."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return itertools.cycle(range(20_000 + 1000 * worker, 21_000 + 1000 * worker))
+
+
+_ports = _own_ports()
 
 
 def until(ready: Callable[[], bool], what: str) -> None:

@@ -96,6 +96,13 @@ def mariadb(folder: Path) -> Iterator[int]:
         yield port
 
 
+def _open_way(folder: Path) -> None:
+    """Let a server's own account get to `folder` and what is below: pytest makes folders for itself alone, a test worker one more."""
+    for each in (folder, *folder.parents):
+        if each.stat().st_uid == os.getuid() and not each.stat().st_mode & 0o001:
+            each.chmod(each.stat().st_mode | 0o011)
+
+
 @contextmanager
 def postgresql(folder: Path) -> Iterator[int]:
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -105,8 +112,7 @@ def postgresql(folder: Path) -> Iterator[int]:
     port, files = free_port(), folder / "postgresql"
     files.mkdir()
     os.chown(files, account.pw_uid, account.pw_gid)
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(parent.stat().st_mode | 0o011)  # the server's account has to get there
+    _open_way(folder)
     subprocess.run([programs[-1], "-D", files, "-A", "trust", "-U", "me", "-N"], stdout=subprocess.DEVNULL, check=True, **who)
     settings = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off")
     command = [
@@ -126,9 +132,8 @@ def rabbitmq(folder: Path) -> Iterator[int]:
     needs("rabbitmq-server", "epmd")
     account = pwd.getpwnam("rabbitmq")
     port, names, nodes = free_port(), free_port(), free_port()
+    _open_way(folder)
     folder.chmod(0o777)
-    for parent in folder.parents[:2]:
-        parent.chmod(parent.stat().st_mode | 0o011)
     environment = os.environ | {
         "HOME": str(folder), "RABBITMQ_NODENAME": f"hopline{port}@localhost", "RABBITMQ_NODE_PORT": str(port),
         "RABBITMQ_DIST_PORT": str(nodes), "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1", "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
