@@ -1,24 +1,36 @@
-"""What tshark prints (`-T pdml`) as layers: which protocol's message stands where in which packet, and its fields."""
+"""What tshark prints (`-T pdml`) as layers: which protocol's message stands where in which packet, and its fields.
+
+That is XML, five kilobytes a packet: a parser that calls back for each tag takes three times as long as tshark. But tshark writes it in one
+way only (epan/print.c): a name is its tag's first attribute, and no attribute contains a quotation mark or a bracket (`print_escaped_xml`).
+So it can be searched.
+"""
 
 from __future__ import annotations
 
-import codecs
+import html
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import IO
-from xml.parsers import expat
 
 from probes.dissect.framing import MOST_BODY_BYTES, Framed, digest
 
 Fields = dict[str, list[str]]
 BODY = "http.file_data"  # kept as a digest: bodies are compared, never shown
-_READ_BYTES = 1 << 18
-_REASSEMBLED = ("tcp.segments", "tls.segments")
+_BODY, _READ_BYTES = BODY.encode(), 1 << 20
+_PACKET_END, _LAYER_END, _END = b"</packet>", b"</proto>", b"</pdml>"
+_NUMBER = re.compile(rb'<field name="num"[^>]* show="(\d+)"')
+_FIELD = rb'<field name="([^"]*)"(?: (?!show=)\w+="[^"]*")*(?: show="([^"]*)")?([^>]*)>'  # name, show, the rest of the tag
+_FIELD_END, _NOBODYS = b"</field>", b"_ws"
+_FIELDS, _TAGS = re.compile(_FIELD), re.compile(_FIELD + b"|" + _FIELD_END)
+_VALUE = re.compile(rb' value="([0-9a-f]*)"')
 # "3 Reassembled TCP Segments (3041 bytes): #2(1000), #3(1000), #4(1041)"
-_SEGMENTS = re.compile(r"bytes\): #(\d+)\(")
-# XML has no control characters, and tshark lets some through
+_REASSEMBLED = re.compile(rb'<field name="(?:tcp|tls)\.segments"[^>]*>')
+_SEGMENTS = re.compile(rb"bytes\): #(\d+)\(")
+# XML has no control characters, and tshark lets some through; what is white space there is a blank in an attribute
 _CONTROLS = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 0xFFFE, 0xFFFF), "\N{REPLACEMENT CHARACTER}")
+_CONTROLS |= dict.fromkeys((9, 10, 13), " ")
 
 
 @dataclass(slots=True)
@@ -39,79 +51,75 @@ class Layer:
     body: bytes = b""  # of HTTP inside TLS: the content's first bytes
 
 
-class _Reader:
-    """Takes XML as it comes; `layers` are those finished since they were last taken."""
+class _Packets:
+    """Finds layers called `wanted` in packets; fields called `parts` begin a group."""
 
-    def __init__(self, wanted: frozenset[str], parts: frozenset[str]) -> None:
-        self._wanted, self._parts = wanted, parts
-        self._parser = expat.ParserCreate()
-        self._parser.StartElementHandler = self._start
-        self._parser.EndElementHandler = self._end
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._frame = 0
-        self._first: int | None = None  # packet in which what is reassembled in this one began
-        self._layer: Layer | None = None
-        self._depth = 0  # of <field> inside the layer,
-        self._group_depth = 0  # and of the part that is being read
-        self.layers: list[Layer] = []
+    def __init__(self, wanted: Iterable[str], parts: Iterable[str]) -> None:
+        names = b"|".join(re.escape(name).encode() for name in wanted)
+        self._layer = re.compile(rb'<proto name="(' + names + rb')"[^>]*>')
+        self._parts = frozenset(name.encode() for name in parts)
 
-    def feed(self, chunk: bytes, *, final: bool) -> None:
-        self._parser.Parse(self._decoder.decode(chunk, final).translate(_CONTROLS), final)
+    def layers(self, packet: bytes) -> Iterator[Layer]:
+        """The layers of one packet."""
+        number = _NUMBER.search(packet)
+        frame, behind = int(number[1]) if number else 0, 0
+        while found := self._layer.search(packet, behind):
+            reassembled = _REASSEMBLED.findall(packet, behind, found.start())
+            began = _SEGMENTS.search(reassembled[-1]) if reassembled else None
+            layer = Layer(found[1].decode(), frame, int(began[1]) if began else frame)
+            behind = found.end()
+            if packet[behind - 2] != ord("/"):
+                behind = packet.find(_LAYER_END, behind)
+                self._read(layer, packet[found.end() : behind])
+            yield layer
 
-    def _start(self, element: str, attributes: dict[str, str]) -> None:
-        if element == "field":
-            self._field(attributes)
-        elif element == "packet":
-            self._first = None
-        elif element == "proto" and attributes["name"] in self._wanted:
-            self._layer = Layer(attributes["name"], self._frame, self._first or self._frame)
-            self._first = None
-            self._depth = self._group_depth = 0
-
-    def _field(self, attributes: dict[str, str]) -> None:
-        name = attributes.get("name", "")
-        layer = self._layer
-        if layer is None:
-            if name == "num":
-                self._frame = int(attributes["show"])
-            elif name in _REASSEMBLED:
-                found = _SEGMENTS.search(attributes.get("showname", ""))
-                self._first = int(found[1]) if found else None
+    def _read(self, layer: Layer, content: bytes) -> None:
+        if not any(part in content for part in self._parts):
+            for name, show, rest in _FIELDS.findall(content):
+                _add(layer, layer.fields, name, show, rest)
             return
-        self._depth += 1
-        if name in self._parts:
-            layer.groups.append({name: [attributes.get("show") or ""]})
-            self._group_depth = self._depth
-        elif name == BODY:
-            content = bytes.fromhex(attributes.get("value", ""))
-            layer.fields[BODY] = [digest(content)]
-            layer.body = content[:MOST_BODY_BYTES]
-        elif name and not name.startswith("_ws"):
-            target = layer.groups[-1] if self._group_depth else layer.fields
-            target.setdefault(name, []).append(attributes.get("show") or "")
+        depth = group_depth = 0
+        for tag in _TAGS.finditer(content):
+            name, show, rest = tag.groups(b"")
+            if tag[0] != _FIELD_END:
+                depth += 1
+                if name in self._parts:
+                    layer.groups.append({_text(name): [_text(show)]})
+                    group_depth = depth
+                else:
+                    _add(layer, layer.groups[-1] if group_depth else layer.fields, name, show, rest)
+                if not rest.endswith(b"/"):
+                    continue
+            group_depth = 0 if depth == group_depth else group_depth
+            depth -= 1
 
-    def _end(self, element: str) -> None:
-        if self._layer is None:
-            return
-        if element == "field":
-            if self._depth == self._group_depth:
-                self._group_depth = 0
-            self._depth -= 1
-        elif element == "proto":
-            self.layers.append(self._layer)
-            self._layer = None
+
+def _add(layer: Layer, target: Fields, name: bytes, show: bytes, rest: bytes) -> None:
+    if name == _BODY:
+        value = _VALUE.search(rest)
+        content = bytes.fromhex(value[1].decode()) if value else b""
+        layer.fields[BODY] = [digest(content)]
+        layer.body = content[:MOST_BODY_BYTES]
+    elif name and not name.startswith(_NOBODYS):
+        target.setdefault(_text(name), []).append(_text(show))
+
+
+@lru_cache(1 << 14)
+def _text(written: bytes) -> str:
+    """What an XML parser makes of an attribute."""
+    text = written.decode("utf-8", "replace")
+    if not text.isprintable():
+        text = text.replace("\r\n", "\n").translate(_CONTROLS)
+    return html.unescape(text) if "&" in text else text
 
 
 def read_layers(stream: IO[bytes], wanted: Iterable[str], parts: Iterable[str]) -> Iterator[Layer]:
-    """The layers called `wanted` of the PDML in `stream`, in order; fields called `parts` begin a group. ValueError where it is no PDML."""
-    reader = _Reader(frozenset(wanted), frozenset(parts))
-    while True:
-        chunk = stream.read(_READ_BYTES)
-        try:
-            reader.feed(chunk, final=not chunk)
-        except expat.ExpatError as error:
-            raise ValueError(str(error)) from None
-        yield from reader.layers
-        reader.layers.clear()
-        if not chunk:
-            return
+    """The layers called `wanted` of the PDML in `stream`, in order; fields called `parts` begin a group. ValueError where it breaks off."""
+    packets = _Packets(wanted, parts)
+    rest = b""
+    while chunk := stream.read(_READ_BYTES):
+        *whole, rest = (rest + chunk).split(_PACKET_END)
+        for packet in whole:
+            yield from packets.layers(packet)
+    if _END not in rest:
+        raise ValueError("its last packet has no end")
