@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from probes.dissect import BY_NAME, DissectionError, Exchange, Handshake, Piece, read, recognise, turns
+from probes.dissect import BY_NAME, DissectionError, Exchange, Handshake, Piece, read_side_by_side, recognise, turns
 from probes.schema import Array, Table, size
 from tracer.bundle import Bundle
 from tracer.pipeline import Reconstruction
@@ -65,7 +65,7 @@ def dissect(
     total = int(np.count_nonzero(known))
     fed = _pieces(table, content, np.flatnonzero(known))
     try:
-        said = read(fed, found.protocols, keys=keys, progress=lambda done: progress("dissecting", done, total))
+        said = read_side_by_side(fed, found.protocols, keys=keys, progress=lambda done: progress("dissecting", done, total))
     except DissectionError as error:
         found.problem = str(error)
         found.unread = dict.fromkeys(found.protocols, NOT_DISSECTED)
