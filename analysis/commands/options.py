@@ -149,14 +149,20 @@ def open_input(
 
     `keep_input`: standard input will be read a second time.
     """
-    from tracer.bundle import BundleError, open_bundle  # noqa: PLC0415 - imports are slow, --help is not
+    from analysis.commands.places import PlaceError, place  # noqa: PLC0415 - imports are slow, --help is not
+    from tracer.bundle import BundleError, open_bundle  # noqa: PLC0415
 
     gc.set_threshold(COLLECT_AFTER)
     try:
         return open_bundle(
-            paths, cluster or [], use_ledger=not no_ledger, use_rules=not no_rules, use_cluster=not no_cluster, keep_input=keep_input
+            list(map(place, paths)),
+            list(map(place, cluster or [])),
+            use_ledger=not no_ledger,
+            use_rules=not no_rules,
+            use_cluster=not no_cluster,
+            keep_input=keep_input,
         )
-    except BundleError as error:
+    except (BundleError, PlaceError) as error:
         fail(str(error), EXIT_INPUT)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.commands.options import EXIT_INPUT, EXIT_OUTPUT, EXIT_USAGE, fail, progress, read, steps
+from analysis.commands.places import PlaceError, place
 from analysis.commands.snapshot import quiet_pipe, write_whole
 
 if TYPE_CHECKING:
@@ -67,13 +68,14 @@ def connections(opened: Opened, filters: Callable[[int], Filters], most: int | N
     from analysis.engine.run import Asked, trace_connections  # noqa: PLC0415
     from analysis.summary import told  # noqa: PLC0415
 
-    asked = Asked(filters, most, how.partitions, how.processes, how.spill, how.engine, how.scheduler)
     try:
+        spill = None if how.spill is None else place(how.spill)
+        asked = Asked(filters, most, how.partitions, how.processes, spill, how.engine, how.scheduler)
         with progress() as reading, steps() as working:
             found = trace_connections(opened, asked, reading, working)
     except SpillError as error:
         fail(str(error), EXIT_USAGE)
-    except ClusterError as error:
+    except (ClusterError, PlaceError) as error:
         fail(str(error), EXIT_INPUT)
     except OSError as error:
         fail(f"packets cannot be kept in files: {error} (check the folder of --spill, or TMPDIR, and its free space)", EXIT_OUTPUT)

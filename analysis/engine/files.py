@@ -6,6 +6,8 @@ import hashlib
 import json
 import mmap
 import os
+import shutil
+import tempfile
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -52,10 +54,15 @@ def finished(folder: Path, part: int) -> Stitched | None:
 
 
 def text_of(folder: Path, part: int) -> memoryview:
-    """The content of a partition's `text_file`, as pages of the file."""
-    with text_file(folder, part).open("rb") as file:
-        empty = not os.fstat(file.fileno()).st_size
-        return memoryview(b"") if empty else memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    """The content of a partition's `text_file`: pages of the file, or, if that is elsewhere, of a copy that nobody else sees."""
+    with text_file(folder, part).open("rb") as file, tempfile.TemporaryFile(prefix="hopline-") as copy:
+        local = type(folder) is type(Path())  # not one that fsspec reads
+        if not local:
+            shutil.copyfileobj(file, copy, 1 << 20)
+            copy.flush()
+        number = (file if local else copy).fileno()
+        empty = not os.fstat(number).st_size
+        return memoryview(b"") if empty else memoryview(mmap.mmap(number, 0, access=mmap.ACCESS_READ))
 
 
 def claim(folder: Path, inputs: Iterable[Path], asked: object) -> None:
@@ -68,16 +75,18 @@ def claim(folder: Path, inputs: Iterable[Path], asked: object) -> None:
         "asked": hashlib.blake2b(repr(asked).encode(), digest_size=16).hexdigest(),
         "inputs": _state(inputs),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     there = folder / RUN
     if there.exists():
         if json.loads(there.read_text()) != run:
             raise SpillError(f"{folder} is a run's of other input, or that asked for something else (name another, or remove it)")
         return
-    if any(folder.iterdir()):
+    if not folder.exists():
+        folder.mkdir(parents=True, exist_ok=True)  # in an object store, folders are there when something is in them
+    elif any(folder.iterdir()):
         raise SpillError(f"{folder} is neither empty nor what an interrupted run left (name another folder)")
     there.write_text(json.dumps(run, indent=2))
 
 
 def _state(inputs: Iterable[Path]) -> dict[str, Any]:
-    return {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in inputs if path.is_file()}
+    states = ((str(path), path.stat()) for path in inputs if path.is_file())
+    return {path: [state.st_size, state.st_mtime] for path, state in states}
