@@ -194,10 +194,10 @@ def compare_frame(capture: Capture, row: Row, fields: dict[str, list[str]]) -> N
 @pytest.mark.parametrize("link_type", FRAMES)
 def test_generated_packets(link_type: int, tmp_path: Path) -> None:
     @GENERATED
-    @given(st.lists(FRAMES[link_type], min_size=40, max_size=120))
-    def check(frames: list[bytes]) -> None:
+    @given(st.lists(FRAMES[link_type], min_size=40, max_size=120), st.booleans(), st.booleans())
+    def check(frames: list[bytes], big: bool, nano: bool) -> None:
         path = tmp_path / "generated.pcap"
-        path.write_bytes(pcap(frames, link_type))
+        path.write_bytes(pcap(frames, link_type, big=big, nano=nano))
         assert compare(path) > len(frames)
 
     check()
