@@ -32,9 +32,10 @@ class Filters:
 
     def accept(self, record: Record) -> bool:
         """Whether `record` is one of those asked for."""
-        return all(test(record) for test in self._tests())
+        return all(test(record) for test in self.tests())
 
-    def _tests(self) -> list[Test]:
+    def tests(self) -> list[Test]:
+        """A test for each thing that was asked for."""
         address = _canonical(self.address)
         asked: list[tuple[object, Test]] = [
             (

@@ -40,8 +40,12 @@ class Recorder:
         return len(self.trace.named)
 
     def __iter__(self) -> Iterator[Record]:
-        for first in range(0, len(self), CHUNK):
-            yield from self.records(first, min(first + CHUNK, len(self)))
+        return self.between(0, len(self))
+
+    def between(self, first: int, end: int) -> Iterator[Record]:
+        """The records of rows `first` to `end`, some at a time."""
+        for start in range(first, end, CHUNK):
+            yield from self.records(start, min(start + CHUNK, end))
 
     def record(self, connection: int) -> Record:
         """The record of one row of `connections`."""

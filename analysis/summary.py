@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from analysis.records import Record
+from probes.decode.numbers import PROTOCOL_NAMES
 from tracer.bundle import Bundle
-from tracer.status import STATUSES
+from tracer.status import CLOSED, OPEN, RESET, STATUSES
 from tracer.trace import Trace
 
 if TYPE_CHECKING:  # connections alone need none of it
@@ -38,14 +41,6 @@ class Tally:
         protocols, statuses, unmatched = (Counter[str](told[name]) for name in ("by_protocol", "by_status", "unmatched"))
         return cls(protocols, statuses, unmatched, told["translated"], told["retransmissions"])
 
-    def count(self, record: Record) -> None:
-        """Take in one more connection."""
-        self.by_protocol[record["protocol"]] += 1
-        self.by_status[record["status"]] += 1
-        self.translated += bool(record["translations"])
-        self.retransmissions += record["retransmissions"]
-        self.unmatched.update(left_open(record))
-
     def add(self, other: Tally) -> None:
         """Take in what another one counted."""
         self.by_protocol += other.by_protocol
@@ -55,17 +50,35 @@ class Tally:
         self.retransmissions += other.retransmissions
 
 
-def tally(records: Iterable[Record]) -> Tally:
-    """All of `records` counted."""
-    found = Tally()
-    for record in records:
-        found.count(record)
-    return found
+def tally(trace: Trace) -> Tally:
+    """All connections of a trace, counted without making records of them."""
+    tables = trace.tables
+    protocols, statuses = (Counter[int](tables.connections[name].tolist()) for name in ("proto", "status"))
+    return Tally(
+        Counter({PROTOCOL_NAMES.get(number, str(number)): count for number, count in protocols.items()}),
+        Counter({STATUSES[status]: count for status, count in statuses.items()}),
+        Counter(_left_open(trace)),
+        len(np.unique(tables.translations["connection"])),
+        int(tables.connections["retransmissions"].sum()),
+    )
 
 
-def summarise(trace: Trace, records: Iterable[Record]) -> Summary:
-    """What `told` tells; `records` are all of the trace's, not a selection."""
-    return told(trace.bundle, tally(records))
+def _left_open(trace: Trace) -> Iterator[str]:
+    """What could not be told of each connection."""
+    for named, status in zip(trace.named, trace.tables.connections["status"].tolist(), strict=True):
+        if named.original < 0:
+            yield "the tuple before translation was not seen"
+        if named.translated < 0 and status in (OPEN, CLOSED, RESET):
+            yield "the tuple after translation was not seen"
+        if named.source >= 0 and (named.client is None or named.client.kind is None):
+            yield "the client's address has no known owner"
+        if named.translated >= 0 and (named.server is None or named.server.kind is None):
+            yield "the server's address has no known owner"
+
+
+def summarise(trace: Trace) -> Summary:
+    """What `told` tells of a trace."""
+    return told(trace.bundle, tally(trace))
 
 
 def told(bundle: Bundle, connections: Tally) -> Summary:
@@ -126,17 +139,6 @@ def summarise_requests(found: RequestTrace, records: list[Record]) -> Summary:
         "unread": dict(sorted(Counter(found.dissection.unread.values()).items())), "problem": found.dissection.problem,
         "clocks_not_tied": [each.node for each in clocks.nodes if not each.known], "clock_problems": list(clocks.problems),
     }  # fmt: skip
-
-
-def left_open(record: Record) -> Iterator[str]:
-    """What could not be told of a connection."""
-    if record["original"] is None:
-        yield "the tuple before translation was not seen"
-    if record["translated"] is None and record["status"] in ("open", "closed", "reset"):
-        yield "the tuple after translation was not seen"
-    for side in ("client", "server"):
-        if record[side] and record[side]["kind"] is None:
-            yield f"the {side}'s address has no known owner"
 
 
 def not_seen(summary: Summary) -> list[str]:

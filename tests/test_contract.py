@@ -156,7 +156,7 @@ def test_rows_refer_to_rows(traced: Trace) -> None:
 
 
 def test_summary_counts_add_up(traced: Trace, records: list[Record]) -> None:
-    summary = summarise(traced, records)
+    summary = summarise(traced)
     assert sum(summary["connections"]["by_status"].values()) == summary["connections"]["total"] == len(records)
     assert sum(summary["connections"]["by_protocol"].values()) == len(records)
     assert summary["first_ns"] <= min(record["start_ns"] for record in records)

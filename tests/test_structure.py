@@ -115,9 +115,9 @@ def test_records_need_no_pandas() -> None:
 
 def test_connections_need_nothing_of_requests() -> None:
     """`--l4-only` begins quickly: what reads inside connections is half of the code."""
-    connections = loaded("import tracer.trace, analysis.records, analysis.filters, analysis.summary, analysis.terminal")
+    connections = loaded("import analysis.engine.run, analysis.summary, analysis.terminal")
     assert "tracer.pipeline" in connections
-    assert connections & {"tracer.requests", "tracer.clocks", "probes.dissect", "rich.progress"} == set()
+    assert connections & {"tracer.requests", "tracer.clocks", "probes.dissect", "rich.progress", "pyarrow", "distributed"} == set()
 
 
 HELP = """

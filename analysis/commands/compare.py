@@ -108,7 +108,7 @@ def _side(name: str, bundle: Bundle, by: tuple[str, ...], keys: Path | None, see
     records, connections = list(recorder), recorder.connection_records
     if not records:
         fail(f"{name}: no packets could be read (give a bundle with captures of the traffic to compare)", EXIT_INPUT)
-    told = summarise(traced, connections) | {"requests": summarise_requests(recorder.found, records)}
+    told = summarise(traced) | {"requests": summarise_requests(recorder.found, records)}
     missing = not_seen(told)
     frames = from_records(connections, records, missing)
     accounts = [path.read_bytes() for path in bundle.files.get(ACCOUNT, [])]

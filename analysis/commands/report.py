@@ -80,7 +80,7 @@ def _page(min_confidence: float, heading: str, found: RequestTrace) -> tuple[str
 
     recorder = RequestRecorder(found, min_confidence)
     records = list(recorder)
-    told = summarise(found.trace, recorder.connection_records) | {"requests": summarise_requests(found, records)}
+    told = summarise(found.trace) | {"requests": summarise_requests(found, records)}
     frames = sum(each["frames"] for each in told["captures"].values())
     return build(records, told, heading), frames, any(problem["severity"] == "error" for problem in told["problems"])
 

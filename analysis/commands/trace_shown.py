@@ -117,7 +117,7 @@ def _recorded(min_confidence: float, found: RequestTrace) -> tuple[list[str], di
 
     recorder = RequestRecorder(found, min_confidence)
     records = list(recorder)
-    told = summarise(found.trace, recorder.connection_records) | {"requests": summarise_requests(found, records)}
+    told = summarise(found.trace) | {"requests": summarise_requests(found, records)}
     depths: dict[str, int] = {}
     for record in records:
         depths[record["id"]] = 0 if record["parent"] is None else depths[record["parent"]] + 1
@@ -144,13 +144,13 @@ def write_tables(folder: Path, shown: Shown) -> None:
 
 def print_json(shown: Shown, most: int | None) -> None:
     """Records as JSON lines."""
-    from analysis.terminal import console, print_problems  # noqa: PLC0415
+    if shown.told["problems"]:
+        from analysis.terminal import console, print_problems  # noqa: PLC0415
 
-    print_problems(console(stderr=True), shown.told)
+        print_problems(console(stderr=True), shown.told)
     with quiet_pipe():
         for line in itertools.islice(shown.lines(), most):
-            sys.stdout.write(line)  # ASCII: what a pod is called cannot steer a terminal
-            sys.stdout.write("\n")
+            sys.stdout.write(f"{line}\n")  # ASCII: what a pod is called cannot steer a terminal
         sys.stdout.flush()
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import pyarrow as pa
 
 from analysis.engine.work import node_names
 from probes.capture import CaptureStatistics, read_pieces
@@ -24,8 +23,6 @@ from tracer.surroundings import Glimpse, glimpse, together
 from tracer.tuples import FIELDS
 
 PIECE_FRAMES = 1 << 19
-_SCHEMA = pa.schema([(column.name, pa.from_numpy_dtype(np.dtype(column.dtype))) for column in OBSERVATIONS.columns])
-_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 Progress = Callable[[int], None]
 
 
@@ -64,6 +61,10 @@ def part_file(folder: Path, capture: int, part: int) -> Path:
 
 def deal_out(file: CaptureFile, stream: BinaryIO, number: int, dealt: Deal, folder: Path, progress: Progress = nothing) -> None:
     """Read the bytes of `file`, the capture of that `number`, again and write each partition's `part_file`: all of them, or none."""
+    import pyarrow as pa  # noqa: PLC0415 - packets in memory do without
+
+    schema = pa.schema([(column.name, pa.from_numpy_dtype(np.dtype(column.dtype))) for column in OBSERVATIONS.columns])
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
     paths = [part_file(folder, number, part) for part in range(len(dealt.packets))]
     if all(path.exists() for path in paths):
         return
@@ -71,7 +72,7 @@ def deal_out(file: CaptureFile, stream: BinaryIO, number: int, dealt: Deal, fold
     unfinished = [path.with_name(f"{path.name}.{os.getpid()}.part") for path in paths]
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("wb")) for path in unfinished]
-        writers = [stack.enter_context(pa.ipc.new_file(each, _SCHEMA, options=_OPTIONS)) for each in files]
+        writers = [stack.enter_context(pa.ipc.new_file(each, schema, options=options)) for each in files]
         for table in read_pieces(stream, file.name, file.node, PIECE_FRAMES, progress).tables:
             rows, part = linked_rows(table), np.full(size(table), -1, "i4")
             numbers = flows.of(flow_hashes({name: table[name][rows] for name in FIELDS}))
@@ -81,7 +82,7 @@ def deal_out(file: CaptureFile, stream: BinaryIO, number: int, dealt: Deal, fold
             for which, writer in enumerate(writers):
                 mine = cut.table(which)
                 if size(mine):
-                    writer.write_batch(pa.record_batch([mine[column.name] for column in OBSERVATIONS.columns], schema=_SCHEMA))
+                    writer.write_batch(pa.record_batch([mine[column.name] for column in OBSERVATIONS.columns], schema=schema))
             first += size(table)
     for path, whole in zip(unfinished, paths, strict=True):
         path.rename(whole)
@@ -100,6 +101,8 @@ def packets_of(folder: Path, points: Sequence[int], part: int) -> Table:
 
 
 def _batches(path: Path) -> Iterator[Table]:
+    import pyarrow as pa  # noqa: PLC0415
+
     with path.open("rb") as file, pa.ipc.open_file(file) as reader:
         for number in range(reader.num_record_batches):
             batch = reader.get_batch(number)

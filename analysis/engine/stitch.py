@@ -10,7 +10,7 @@ import numpy as np
 
 from analysis.filters import Filters
 from analysis.records import Recorder
-from analysis.summary import Tally
+from analysis.summary import Tally, tally
 from probes.schema import Array
 from tracer.affinity import Affine
 from tracer.trace import Trace
@@ -53,18 +53,18 @@ class Stitched:
 def stitch(traced: Trace, filters: Filters, most: int | None, out: BinaryIO) -> Stitched:
     """Write the records that `filters` accept, no more than the first `most`, to `out`; the rest of `kept` has no text."""
     first_ns, lowest = order_keys(traced)
-    tally = Tally()
+    recorder, tests = Recorder(traced), filters.tests()
     kept: list[int] = []
     text = [out.tell()]
-    for row, record in enumerate(Recorder(traced)):
-        tally.count(record)
-        if not filters.accept(record):
+    for row, record in enumerate(recorder if tests or most is None else recorder.between(0, min(most, len(recorder)))):
+        if not all(test(record) for test in tests):
             continue
         if most is None or len(kept) < most:
             out.write(json.dumps({name: value for name, value in record.items() if name not in NUMBERED}).encode())
             text.append(out.tell())
         kept.append(row)
-    return Stitched(first_ns, lowest, np.array(kept, "i8"), np.array(text, "i8"), tally, traced.affine)
+    all_kept = np.array(kept, "i8") if tests else np.arange(len(recorder))  # of the rest nothing was asked
+    return Stitched(first_ns, lowest, all_kept, np.array(text, "i8"), tally(traced), traced.affine)
 
 
 def order_keys(traced: Trace) -> tuple[Array, Array]:

@@ -58,7 +58,7 @@ def frames(found: RequestTrace, min_confidence: float = CONFIDENT) -> Frames:
     recorder = RequestRecorder(found, min_confidence)
     connections = list(recorder.connections)
     problem = found.dissection.problem
-    missing = not_seen(summarise(found.trace, connections)) + ([] if problem is None else [problem])
+    missing = not_seen(summarise(found.trace)) + ([] if problem is None else [problem])
     return from_records(connections, list(recorder), missing)
 
 

@@ -86,7 +86,7 @@ def test_nothing_is_fetched(page: Path, look: Look) -> None:
 def test_connections_make_a_page_too(sample: Path, look: Look, tmp_path: Path) -> None:
     trace = traced_sample(sample)
     found = list(Recorder(trace))
-    driver = look(write(tmp_path, found, sample.name, summarise(trace, found)), f"#{found[-1]['id']}")
+    driver = look(write(tmp_path, found, sample.name, summarise(trace)), f"#{found[-1]['id']}")
     assert severe(driver) == []
     assert shown(driver) == len(found)
     assert driver.find_element(By.CSS_SELECTOR, "#trace[open] h2").text.startswith(found[-1]["id"])
@@ -99,7 +99,7 @@ def test_connections_make_a_page_too(sample: Path, look: Look, tmp_path: Path) -
 def test_recorded_captures_make_a_page(bundle: Path, look: Look, tmp_path: Path) -> None:
     trace = traced_sample(bundle)
     found = list(Recorder(trace))
-    driver = look(write(tmp_path, found, bundle.name, summarise(trace, found)))
+    driver = look(write(tmp_path, found, bundle.name, summarise(trace)))
     assert severe(driver) == []
     assert shown(driver) == len(found)
 
