@@ -11,12 +11,15 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import ROOT, SAMPLES
 from kernel.lab import missing
 
 from analysis.records import Recorder
-from bench.inputs import content_of, padded, repeated, scaled
+from bench import join, rounds, whole
+from bench.growth import law
+from bench.inputs import as_ethernet, content_of, padded, repeated, scaled
 from bench.reading import rows
 from probes.capture import read_capture
 from probes.live.refusals import lacking
@@ -62,6 +65,75 @@ def test_copies_are_cut_and_filled_up_to_a_size() -> None:
     assert filled.observations["payload_bytes"].tolist() == 3 * whole.observations["payload_bytes"].tolist()
 
 
+def test_frames_behind_other_headers_are_the_same_packets() -> None:
+    content = content_of(SAMPLES / "iptables" / "node-a.pcap")
+    one, other = (read_capture(BytesIO(each), "x.pcap", "node") for each in (content, as_ethernet(content)))
+    assert other.problems == []
+    for name in ("time_ns", "wire_bytes", "src_lo", "dst_lo", "sport", "dport", "seq", "ack", "tsval", "payload_bytes", "vni"):
+        shorter = 6 if name == "wire_bytes" else 0
+        assert other.observations[name].tolist() == (one.observations[name] - shorter).tolist(), name
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.8, 1.5e-6), (2e8, 700.0), (-0.5, 4e-6)])
+def test_a_law_has_the_constants_of_what_grows_by_it(a: float, b: float) -> None:
+    packets = [1_000_000, 3_000_000, 10_000_000, 30_000_000]
+    exact = law(packets, [a + b * each for each in packets])
+    assert exact is not None
+    assert exact["a"] == pytest.approx([a] * 3, rel=1e-6)
+    assert exact["b"] == pytest.approx([b] * 3, rel=1e-6)
+
+
+def test_a_law_s_intervals_hold_the_constants_as_often_as_they_say() -> None:
+    random = np.random.default_rng(7)
+    packets = np.repeat([1e6, 3e6, 10e6, 30e6], 3)
+    held = {"a": 0, "b": 0}
+    for _ in range(997):
+        found = law(packets, (0.8 + 1.5e-6 * packets) * random.normal(1, 0.05, len(packets)))
+        assert found is not None
+        held["a"] += found["a"][1] <= 0.8 <= found["a"][2]
+        held["b"] += found["b"][1] <= 1.5e-6 <= found["b"][2]
+    assert all(0.93 < each / 997 < 0.97 for each in held.values()), held
+
+
+def test_two_sizes_tell_of_no_errors() -> None:
+    assert law([1e6, 2e6], [1, 2]) is None
+    assert law([1e6] * 3, [1, 2, 3]) is None
+
+
+TWO = """import subprocess, sys, time
+held = b"x" * 150_000_000
+if sys.argv[1:]:
+    print("there", flush=True)
+    sys.stdin.read()
+else:
+    with subprocess.Popen([sys.executable, __file__, "child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        time.sleep(1)
+"""
+
+
+def test_memory_is_of_all_processes_together(tmp_path: Path) -> None:
+    (tmp_path / "two.py").write_text(TWO)
+    assert 300e6 < rounds.run([sys.executable, tmp_path / "two.py"])["peak_bytes"] < 450e6
+
+
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="needs tshark")
+def test_tshark_and_pandas_find_most_connections_that_hopline_finds(tmp_path: Path) -> None:
+    bundle = whole.synthesised(tmp_path, 10_000)
+    words = [sys.executable, "-m", "bench.tshark_pandas", bundle]
+    printed = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    theirs = {tuple(line.split(",")[:2]) for line in printed.splitlines() if ">" in line}
+    ours = {
+        tuple(" > ".join((record[name]["src"], record[name]["dst"])) for name in TUPLES)
+        for record in Recorder(trace(read_bundle([bundle])))
+    }
+    assert len(ours) > 100
+    assert len(theirs & ours) > 0.85 * len(ours), "not those of nodes, which tuples alone do not tell"
+
+
+TUPLES = ("original", "translated")
+
+
 ROWS = rows()
 
 
@@ -87,6 +159,25 @@ def test_decoding_is_far_from_what_others_take() -> None:
     found = bench("reading", "--rounds", "1", "--frames", "500000", *(word for name in wanted for word in ("--only", name)))["results"]
     ratios = {name: found["alone"]["per_cpu_s"] / found[name]["per_cpu_s"] for name in wanted[1:]}
     assert {name: ratio for name, ratio in ratios.items() if ratio < FLOORS[name]} == {}
+
+
+# By CPU time of all threads, of tables and a bundle that are small enough to be quick: what starts takes a larger share of it.
+JOIN_FLOORS = {"pandas": 3, "polars": 1.2, "duckdb": 1.5}
+TRACE_FLOOR = 1.5
+
+
+def test_joining_is_far_from_what_others_take() -> None:
+    """Also says that all of them find the same."""
+    found = bench("join", "--rounds", "1", "--join-rows", "1000000")["ratios"]
+    ratios = {each["than"]: each["cpu_seconds"] for each in found}
+    assert ratios.keys() == {bar.than for bar in join.BARS if find_spec(bar.than)}
+    assert {name: ratio for name, ratio in ratios.items() if ratio < JOIN_FLOORS[name]} == {}
+
+
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="needs tshark")
+def test_a_whole_trace_is_far_from_what_tshark_and_pandas_take() -> None:
+    (ratio,) = bench("trace", "--rounds", "1", "--packets", "100000")["ratios"]
+    assert ratio["cpu_seconds"] > TRACE_FLOOR
 
 
 def test_decoding_a_pipe_takes_its_columns_and_little_more() -> None:
