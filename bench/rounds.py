@@ -65,7 +65,7 @@ def told(words: Sequence[str | Path]) -> dict[str, Any]:
 def run(words: Sequence[str | Path]) -> Run:
     """One command from its start to its end, with all processes that it starts and waits for. Its output goes nowhere.
 
-    `peak_bytes` is the most that they had in memory together, looked at every LOOK_SECONDS; pages that two of them share count twice.
+    `peak_bytes` is the most that they had in memory together, looked at every LOOK_SECONDS or so; pages that they share count once.
     """
     began = time.perf_counter()
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, process_group=0)
@@ -86,19 +86,23 @@ def run(words: Sequence[str | Path]) -> Run:
 
 
 def _watch(group: int, peak: list[int], ended: threading.Event) -> None:
-    while not ended.wait(LOOK_SECONDS):
-        peak[0] = max(peak[0], sum(_resident_bytes(group)))
+    looked = 0.0
+    while not ended.wait(max(LOOK_SECONDS, 10 * looked)):  # the system counts page by page, and holds the process up
+        began = time.perf_counter()
+        peak[0] = max(peak[0], sum(_held_bytes(group)))
+        looked = time.perf_counter() - began
 
 
-def _resident_bytes(group: int) -> Iterator[int]:
-    """Of each process of a process group (proc_pid_stat(5): fields 5 and 24)."""
+def _held_bytes(group: int) -> Iterator[int]:
+    """Of each process of a process group its pages, and its share of those that it shares (proc_pid_stat(5), proc_pid_smaps(5))."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = path.read_text().rpartition(")")[2].split()
+            if int(path.read_text().rpartition(")")[2].split()[2]) != group:
+                continue
+            told = path.with_name("smaps_rollup").read_text()
         except OSError:  # it has ended
             continue
-        if int(fields[2]) == group:
-            yield int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+        yield sum(int(line.split()[1]) * 1024 for line in told.splitlines() if line.startswith("Pss:"))
 
 
 def medians(runs: Mapping[str, Sequence[Run]]) -> dict[str, Run]:
