@@ -129,6 +129,7 @@ def answers(
     paths: list[Path], cluster: list[Path] | None, *, no_ledger: bool, no_rules: bool, no_cluster: bool, keys: Path | None, no_cache: bool
 ) -> Answers:
     """What an earlier run found out about a bundle, or this one will; fails like `load` and `find_requests`."""
+    gc.set_threshold(COLLECT_AFTER)
     _there(keys)
     from analysis.cache import Answers, Question, open_store  # noqa: PLC0415 - imports are slow, --help is not
 
