@@ -19,7 +19,7 @@ FEWEST_QUIET = 3  # bursts
 class Cell:
     """Times in ns. Except in cells of BASELINE, the median of the same packets without rules, measured beside each burst, is taken off.
 
-    A round's median is the mean of its bursts' medians, p50 the median of the rounds'; p95 and p99 are of all connections. `spread` is the
+    A round's median is of all its connections, p50 the median of the rounds'; p95 and p99 are of all connections. `spread` is the
     largest of the rounds' medians less the smallest, as a share of p50. Bursts that something disturbed count only where fewer than
     FEWEST_QUIET were quiet. NaN: none.
     """
@@ -97,12 +97,12 @@ def _cell(every: Sequence[Sample]) -> Cell:
 
 
 def _medians(rounds: Sequence[int], times: Sequence[Array]) -> list[float]:
-    """Of each round, the mean of its bursts' medians."""
-    found: dict[int, list[float]] = {}
+    """Of each round, the median of its bursts together: one slow burst of six moves it less than the mean of theirs."""
+    found: dict[int, list[Array]] = {}
     for number, each in zip(rounds, times, strict=True):
         if len(each):
-            found.setdefault(number, []).append(float(np.median(each)))
-    return [float(np.mean(each)) for each in found.values()]
+            found.setdefault(number, []).append(each)
+    return [float(np.median(np.concatenate(each))) for each in found.values()]
 
 
 def _median(some: Sequence[float]) -> float:
