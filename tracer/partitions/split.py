@@ -31,9 +31,13 @@ class Cut:
         """The observations of one partition, in order."""
         rows = self._order[self._bounds[number] : self._bounds[number + 1]]
         around = self._outer[rows]
-        while len(around := around[around >= 0]):
-            rows = np.union1d(rows, around)
-            around = self._outer[around]
+        if (around >= 0).any():
+            wanted = np.zeros(len(self._outer), bool)
+            wanted[rows] = True
+            while len(around := around[around >= 0]):
+                wanted[around] = True
+                around = self._outer[around]
+            rows = np.flatnonzero(wanted)
         table = take(self._observations, rows)
         inside = table["outer"] >= 0
         table["outer"][inside] = np.searchsorted(rows, self._outer[rows[inside]])
