@@ -22,7 +22,7 @@ CAPTURES: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "eth0": ((".eth0", ("-i", "eth0")),),
 }
 LIVE = "live"  # the bundle that `hopline record` writes
-_WAIT_SECONDS = 30
+_WAIT_SECONDS = 180  # of patience, with a machine that is busy
 SETTLE_SECONDS = 1.2  # the kernel hands packets to tcpdump a block at a time, and one that is not full after a second
 RECORD = (sys.executable, "-c", "from analysis.commands import main; main()", "record")
 _DROPPED = re.compile(r"(\d+) packets? dropped by kernel")

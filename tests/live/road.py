@@ -25,7 +25,7 @@ from probes.live.namespaces import inside
 NETNS = Path("/run/netns")
 CLIENT, SERVER, VIP, ROUTER = "10.9.1.2", "10.9.2.2", "10.96.0.1", "10.9.2.1"
 PORT, TARGET = 80, 8080
-SECONDS = 60
+SECONDS = 180  # of patience, with a machine that is busy
 RECORD = (sys.executable, "-c", "from analysis.commands import main; main()", "record")
 
 
