@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from analysis.compare.clusters import critical, student_of
-from bench.rounds import MEASURED, run
+from bench.rounds import MEASURED, Run, run
 from bench.whole import NODES, SNAPLEN, hopline, synthesised
 
 LEVEL = 0.95
@@ -23,7 +23,8 @@ NOT_LINEAR = 0.15  # a packet may take this much more or less of CPU time than i
 BASE = 1_000_000
 MOST_BYTES = 4_000_000_000
 UNITS = {"seconds": ("s", "ns", 1e9), "cpu_seconds": ("s", "ns", 1e9), "peak_bytes": ("bytes", "bytes", 1)}  # of a, of b, how many b of a
-BYTES_PER_PACKET = 130  # of a bundle, on the disk
+COMPILING_PACKETS = 10_000
+BYTES_PER_PACKET = {False: 130, True: 400}  # of a bundle on the disk, and of what is spilled
 
 
 def _sizes(text: str) -> list[int]:
@@ -33,28 +34,35 @@ def _sizes(text: str) -> list[int]:
 def options(parser: argparse.ArgumentParser) -> None:
     """What can be asked of this one."""
     parser.add_argument("--sizes", type=_sizes, default="1,2,4", metavar="MILLIONS", help="of packets, as 1,10,30 (default: %(default)s)")
+    parser.add_argument("--spill", action="store_true", help="let packets be kept in files, not in memory")
 
 
 def measure(asked: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Every size in each round; bundles are made for it and removed."""
     runs = []
-    with tempfile.TemporaryDirectory(prefix="hopline-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="hopline-bench-") as name:
+        folder = Path(name)
+        traced(synthesised(folder, COMPILING_PACKETS), spill=asked.spill)  # compiles where nothing was yet
         for packets in asked.sizes:
-            free = shutil.disk_usage(folder).free
-            if free < 1.2 * BYTES_PER_PACKET * packets:
-                raise SystemExit(
-                    f"bench: {packets:,} packets need {BYTES_PER_PACKET * packets / 1e9:.1f} GB in {folder}; TMPDIR chooses another"
-                )
+            needed_bytes = packets * BYTES_PER_PACKET[asked.spill]
+            if shutil.disk_usage(folder).free < 1.2 * needed_bytes:
+                raise SystemExit(f"bench: {packets:,} packets need {needed_bytes / 1e9:.1f} GB in {folder}; TMPDIR chooses another place")
             console.print(f"making {packets:,} packets", style="dim")
-            bundle = synthesised(Path(folder), packets)
-            if not runs:
-                run([*hopline(), "trace", "--l4-only", "--json", bundle])  # compiles where nothing was yet
+            bundle = synthesised(folder, packets)
             for number in range(asked.rounds):
                 console.print(f"round {number + 1} of {asked.rounds}: {packets:,} packets", style="dim")
-                runs.append({"packets": packets} | run([*hopline(), "trace", "--l4-only", "--json", bundle]))
+                runs.append({"packets": packets} | traced(bundle, spill=asked.spill))
             shutil.rmtree(bundle)
     laws = {what: law([each["packets"] for each in runs], [each[what] for each in runs]) for what in MEASURED}
-    return {"runs": runs, "laws": laws}
+    return {"spill": asked.spill, "runs": runs, "laws": laws}
+
+
+def traced(bundle: Path, *, spill: bool) -> Run:
+    """One trace of `bundle`, all connections printed; what it spills is put beside the bundle, and removed."""
+    if not spill:
+        return run([*hopline(), "trace", "--l4-only", "--json", bundle])
+    with tempfile.TemporaryDirectory(dir=bundle.parent) as spilled:
+        return run([*hopline(), "trace", "--l4-only", "--json", "--spill", spilled, bundle])
 
 
 def law(packets: Sequence[float], taken: Sequence[float]) -> dict[str, list[float]] | None:
@@ -77,7 +85,7 @@ def law(packets: Sequence[float], taken: Sequence[float]) -> dict[str, list[floa
 
 def report(found: dict[str, Any]) -> Iterator[Table | str]:
     """What each size took, and the laws."""
-    title = f"hopline trace --l4-only --json, {NODES} nodes, {SNAPLEN} bytes of each packet"
+    title = f"hopline trace --l4-only --json{' --spill' if found['spill'] else ''}, {NODES} nodes, {SNAPLEN} bytes of each packet"
     table = Table("packets", "seconds", "CPU seconds", "CPU, ns a packet", "peak", title=title, box=box.SIMPLE_HEAD)
     for column in table.columns:
         column.justify = "right"
