@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from probes.jit import bare, inside, move, place
+from probes.pages import HUGE_BYTES, pages, want_huge
 from probes.schema import Array, Schema, Table, size
 
 MOST_GROWTH = 1000  # a guess from a file's beginning may be far off
@@ -20,10 +21,9 @@ SMALL_BYTES = 1 << 16  # a column that is no larger leaves as an ordinary array:
 SIZES = (8, 4, 2, 1)  # bytes of an item
 BLOCK_ITEMS = 256
 MOVES_PAGES = sys.platform == "linux"
-HUGE_PAGE_BYTES = 1 << 21
-LARGE_BYTES = HUGE_PAGE_BYTES // 2  # a column of so many is in huge pages: by then small ones take longer
+LARGE_BYTES = HUGE_BYTES // 2  # a column of so many is in huge pages: by then small ones take longer
 Groups = tuple[tuple[Array, ...], ...]
-HUGE_PAGES, FORGET = getattr(mmap, "MADV_HUGEPAGE", None), getattr(mmap, "MADV_DONTNEED", None)  # where the system has them
+FORGET = getattr(mmap, "MADV_DONTNEED", None)  # where the system has it
 
 
 @inside
@@ -69,14 +69,14 @@ class _Mapped:
         """Make room for so many items in all. Nobody else may hold `items` or a part of it."""
         before, size_bytes = self.items, room * self.items.itemsize
         if size_bytes >= LARGE_BYTES:
-            size_bytes = -(-size_bytes // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES  # or the system does not align it
+            size_bytes = -(-size_bytes // HUGE_BYTES) * HUGE_BYTES
         if self._mapping and MOVES_PAGES and (len(self._mapping) >= LARGE_BYTES or size_bytes < LARGE_BYTES):
             self.items = before = np.empty(0, before.dtype)
             self._mapping.resize(size_bytes)
         else:  # small pages would stay, in the way of large ones
-            self._mapping = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        if HUGE_PAGES is not None and size_bytes >= LARGE_BYTES:
-            self._mapping.madvise(HUGE_PAGES)
+            self._mapping = pages(size_bytes)
+        if size_bytes >= LARGE_BYTES:
+            want_huge(self._mapping)
         self.items = np.frombuffer(self._mapping, before.dtype, size_bytes // before.itemsize)
         if before.any():
             self.items[: len(before)] = before

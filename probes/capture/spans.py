@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from probes.pages import HUGE_BYTES, pages, want_huge
 from probes.schema import Array
 
 REST_BYTES = 1 << 18  # of a record of usual size
@@ -18,8 +19,11 @@ REST_BYTES = 1 << 18  # of a record of usual size
 class Span:
     """`memory` has REST_BYTES of room for what is left of the span before, and behind that `size` bytes of the file."""
 
-    def __init__(self, room: int) -> None:
-        self.memory: Array = np.empty(REST_BYTES + room, np.uint8)
+    def __init__(self, room: int, *, huge: bool) -> None:
+        memory = pages(HUGE_BYTES + room)
+        if huge:
+            want_huge(memory, HUGE_BYTES)
+        self.memory: Array = np.frombuffer(memory, np.uint8)[HUGE_BYTES - REST_BYTES :]
         self.offset = 0  # in a plain file
         self.size = 0  # bytes; 0 at the file's end
         self.error: OSError | None = None  # why there are no more
@@ -47,17 +51,20 @@ class Span:
 
 
 class Spans:
-    """Spans of `room` bytes. One that nobody holds any more is given out again. Any thread may call."""
+    """Spans of `room` bytes. One that nobody holds any more is given out again. Any thread may call.
 
-    def __init__(self, room: int) -> None:
-        self._room = room
+    `many` will be needed, and filled.
+    """
+
+    def __init__(self, room: int, *, many: bool) -> None:
+        self._room, self._many = room, many
         self._lock = threading.Lock()  # guards all spans' holders, and
         self._free: list[Span] = []
 
     def empty(self, size: int = 0) -> Span:
         """A span to be filled, with one holder; with room for `size` bytes, even if these are more than `room`."""
         with self._lock:
-            span = self._free.pop() if self._free and size <= self._room else Span(max(size, self._room))
+            span = self._free.pop() if self._free and size <= self._room else Span(max(size, self._room), huge=self._many)
         span.holders = 1
         return span
 

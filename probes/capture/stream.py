@@ -74,7 +74,8 @@ class ByteWindow:
         self.ended = False
         self.cut = False  # it ended because of a problem that has been reported
         self.problems: list[Problem] = []
-        self._spans = Spans(READ_BYTES)
+        self._size = _size(stream)
+        self._spans = Spans(READ_BYTES, many=self._size > READ_BYTES)
         self._span = self._spans.empty()  # what `data` is in
         self._final = False  # no span comes after that
         self._reading = threading.Lock()  # guards what follows
@@ -82,7 +83,6 @@ class ByteWindow:
         self._last = False  # the file's end is among them
         self._broken = False
         self._stream = stream
-        self._size = _size(stream)
         self._taken = 0  # bytes of the file,
         self._unpacked = 0  # and what came out of them
         plain = plain_file(stream)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from probes.pages import pages
 from probes.schema import OBSERVATIONS
 
 # One array for each column of OBSERVATIONS, which for numba is a tuple whose items have names; it takes `.view` for what arrays have.
@@ -30,5 +31,5 @@ def empty_rows(count: int) -> Rows:
     """
     dtypes = [np.dtype(column.dtype) for column in OBSERVATIONS.columns]
     begins = list(accumulate((-(-count * each.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE + _LINE_BYTES for each in dtypes), initial=0))
-    memory = mmap.mmap(-1, begins.pop())
+    memory = pages(begins.pop())
     return Rows(*(np.frombuffer(memory, each, count, begin) for each, begin in zip(dtypes, begins, strict=True)))
