@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import sys
 import unicodedata
 from datetime import UTC, datetime
 
@@ -27,13 +29,22 @@ def plain(text: str) -> str:
     return "".join(c if unicodedata.category(c)[0] != "C" else c.encode("unicode_escape").decode() for c in text)
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """What reads the output may stop (`| head`): the command ends, and has not failed, as rich would have it."""
+        self.quiet = True
+        # The interpreter flushes stdout once more when it ends (Python docs, "Note on SIGPIPE").
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0)
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console that does not interpret markup in what it is given, wide where it writes to a pipe."""
-    found = Console(stderr=stderr, markup=False, highlight=False, soft_wrap=False)
+    found = _Console(stderr=stderr, markup=False, highlight=False, soft_wrap=False)
     return (
         found
         if found.is_terminal or "COLUMNS" in found._environ
-        else Console(stderr=stderr, markup=False, highlight=False, width=PIPE_WIDTH)
+        else _Console(stderr=stderr, markup=False, highlight=False, width=PIPE_WIDTH)
     )
 
 
