@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-MOST = 4  # finding a chunk takes a quarter of the time, and only one does it at a time
+MOST = 4  # finding a chunk takes an eighth of the time, and only one does it at a time
 LANES = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST)
 
 Lane = TypeVar("Lane")  # what one thread works in
