@@ -79,7 +79,7 @@ class Store:
     def keep(self, key: str, value: object) -> None:
         """Keep `value` as `key`, unless it is too large or the disk does not take it."""
         with suppress(OSError, _TooLargeError):
-            descriptor, name = tempfile.mkstemp(dir=self.folder)
+            descriptor, name = tempfile.mkstemp(prefix="part-", suffix=_SUFFIX, dir=self.folder)
             try:
                 with os.fdopen(descriptor, "wb") as file:
                     self._write(file, key, value)
@@ -98,7 +98,7 @@ class Store:
         file.write(_head(key, packed.digest.digest()))
 
     def entries(self) -> list[tuple[Path, os.stat_result]]:
-        """The files of all entries, the longest unused first."""
+        """The files of all entries, and of what somebody was stopped writing, the longest unused first."""
         found = []
         for path in self.folder.glob(f"*{_SUFFIX}"):
             with suppress(OSError):
