@@ -51,6 +51,14 @@ def test_help_and_version(hopline: Hopline) -> None:
     assert hopline().code == USAGE
 
 
+def test_a_command_alone_is_the_one_among_all(hopline: Hopline) -> None:
+    """`hopline VERB` makes no other verb's options; without a verb, and for groups, all are there."""
+    for arguments in (["clocks", "--help"], ["bench", "proxy", "--help"], ["--help"]):
+        program = "import sys; sys.argv[0] = 'hopline'; from analysis.commands import main; main()"
+        alone = subprocess.run([sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert alone.stdout.split() == hopline(*arguments).out.split()
+
+
 FILTERS: tuple[tuple[Path, list[str], Callable[[Record], bool]], ...] = (
     (FAILURES, ["--service", "demo/dead"], lambda r: bool(r["service"] and r["service"]["name"] == "dead")),
     (FAILURES, ["--service", "dead"], lambda r: bool(r["service"] and r["service"]["name"] == "dead")),
