@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -55,8 +56,9 @@ def test_a_command_alone_is_the_one_among_all(hopline: Hopline) -> None:
     """`hopline VERB` makes no other verb's options; without a verb, and for groups, all are there."""
     for arguments in (["clocks", "--help"], ["bench", "proxy", "--help"], ["--help"]):
         program = "import sys; sys.argv[0] = 'hopline'; from analysis.commands import main; main()"
-        alone = subprocess.run([sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
-        assert alone.stdout.split() == hopline(*arguments).out.split()
+        command, environment = [sys.executable, "-c", program, *arguments], os.environ | {"COLUMNS": "80"}
+        alone = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)
+        assert alone.stdout == hopline(*arguments, columns=80).out
 
 
 FILTERS: tuple[tuple[Path, list[str], Callable[[Record], bool]], ...] = (
