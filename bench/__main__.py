@@ -14,9 +14,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import drain, growth, join, ledger, overhead, reading, whole
+from bench import drain, growth, join, ledger, overhead, reading, scale, whole
 
-WHAT = {"reading": reading, "join": join, "trace": whole, "growth": growth, "drain": drain, "overhead": overhead, "ledger": ledger}
+WHAT = {
+    "reading": reading,
+    "join": join,
+    "trace": whole,
+    "growth": growth,
+    "scale": scale,
+    "drain": drain,
+    "overhead": overhead,
+    "ledger": ledger,
+}
 ALL = ("reading", "join", "trace", "growth")  # of which `all` consists: what traces; the others are of what records
 PROGRAMS = {"tshark": ["tshark", "--version"], "tcpdump": ["tcpdump", "--version"], "nginx": ["nginx", "-v"], "wrk": ["wrk", "-v"]}
 
