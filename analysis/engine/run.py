@@ -87,12 +87,17 @@ def _fits(opened: Opened) -> bool:
 
 
 def available_bytes() -> int:
-    """Memory that can be had without taking it from others; where the system does not tell, half of what there is."""
+    """Memory that can be had without taking it from others, within what this container may use; half of all where nobody tells."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    try:
+        group = Path("/sys/fs/cgroup")
+        return min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):  # not in a cgroup (v2), or "max": no limit
+        return free
 
 
 def in_memory(opened: Opened, asked: Asked, machine: Local, reading: Reading) -> Connections:
