@@ -25,7 +25,7 @@ from tracer.requests.payloads import payloads
 from tracer.requests.pieces import pieces
 from tracer.trace import trace
 
-WAIT_SECONDS = 30
+WAIT_SECONDS = 120  # of patience, with a machine that is busy
 _CAPTURED = re.compile(r"(\d+) packets? captured")
 _DROPPED = re.compile(r"(\d+) packets? dropped by kernel")
 
