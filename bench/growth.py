@@ -42,7 +42,9 @@ def measure(asked: argparse.Namespace, console: Console) -> dict[str, Any]:
     runs = []
     with tempfile.TemporaryDirectory(prefix="hopline-bench-") as name:
         folder = Path(name)
-        traced(synthesised(folder, COMPILING_PACKETS), spill=asked.spill)  # compiles where nothing was yet
+        small = synthesised(folder, COMPILING_PACKETS)
+        traced(small, spill=asked.spill)  # compiles where nothing was yet
+        shutil.rmtree(small)
         for packets in asked.sizes:
             needed_bytes = packets * BYTES_PER_PACKET[asked.spill]
             if shutil.disk_usage(folder).free < 1.2 * needed_bytes:

@@ -100,6 +100,13 @@ def test_two_sizes_tell_of_no_errors() -> None:
     assert law([1e6] * 3, [1, 2, 3]) is None
 
 
+def test_growth_is_measured_at_each_size_in_each_round() -> None:
+    found = bench("growth", "--sizes", "0.01,0.02", "--rounds", "2", "--spill")
+    assert [run["packets"] for run in found["runs"]] == [10_000, 10_000, 20_000, 20_000]
+    assert all(run["peak_bytes"] > 50e6 and run["cpu_seconds"] > 0 for run in found["runs"])
+    assert found["laws"].keys() == set(rounds.MEASURED)
+
+
 TWO = """import subprocess, sys, time
 held = b"x" * 150_000_000
 if sys.argv[1:]:
