@@ -40,7 +40,7 @@ def proxy(
     modes: Annotated[str, typer.Option(metavar="LIST", help="kube-proxy's modes to compare.")] = MODES,
     services: Annotated[str, typer.Option(metavar="LIST", help="Numbers of Services.")] = "1,10,100,1000,5000,10000",
     endpoints: Annotated[int, typer.Option(min=1, max=100, help="Of each Service.")] = 2,
-    connections: Annotated[int, typer.Option(min=1, help="Of each cell: a mode, a number of Services, a target; over all rounds.")] = 6000,
+    connections: Annotated[int, typer.Option(min=1, help="Of each cell: a mode, a number of Services, a target; over all rounds.")] = 12000,
     rounds: Annotated[int, typer.Option(min=1, help="In each of them every mode has its turns, in an order by chance.")] = 5,
     attempts: Annotated[int, typer.Option(min=1, help="How often a burst is tried that other work on the machine disturbs.")] = 6,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is left to chance.")] = 0,
