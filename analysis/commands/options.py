@@ -6,7 +6,7 @@ import gc
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -109,6 +109,22 @@ def steps() -> Iterator[Callable[[str, int, int], None]]:
 
     with _shown_later(bars):
         yield update
+
+
+@contextmanager
+def phases() -> Iterator[tuple[Callable[[str, int], None], Callable[[str, int, int], None]]]:
+    """The callbacks of `progress` and `steps`, for work that begins with reading: a terminal shows one kind of bars at a time."""
+    with ExitStack() as first, ExitStack() as second:
+        reading = first.enter_context(progress())
+        shown: list[Callable[[str, int, int], None]] = []
+
+        def working(what: str, done: int, total: int) -> None:
+            if not shown:
+                first.close()
+                shown.append(second.enter_context(steps()))
+            shown[0](what, done, total)
+
+        yield reading, working
 
 
 def find_requests(traced: Trace, keys: Path | None = None) -> RequestTrace:

@@ -65,7 +65,7 @@ def trace(
     no_rules: NoRules = False,
     no_cluster: NoCluster = False,
     no_cache: NoCache = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes side by side. Default: one a processor.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes side by side (with --l4-only). Default: one a processor.")] = None,
     partitions: Annotated[
         int | None, typer.Option(min=1, help="Parts that are traced one by one (with --l4-only). Default: as fits.")
     ] = None,

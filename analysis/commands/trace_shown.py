@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.commands.options import EXIT_INPUT, EXIT_OUTPUT, EXIT_USAGE, fail, progress, read, steps
+from analysis.commands.options import EXIT_INPUT, EXIT_OUTPUT, EXIT_USAGE, fail, phases, read
 from analysis.commands.places import PlaceError, place
 from analysis.commands.snapshot import quiet_pipe, write_whole
 
@@ -71,7 +71,7 @@ def connections(opened: Opened, filters: Callable[[int], Filters], most: int | N
     try:
         spill = None if how.spill is None else place(how.spill)
         asked = Asked(filters, most, how.partitions, how.processes, spill, how.engine, how.scheduler)
-        with progress() as reading, steps() as working:
+        with phases() as (reading, working):
             found = trace_connections(opened, asked, reading, working)
     except SpillError as error:
         fail(str(error), EXIT_USAGE)
