@@ -51,6 +51,7 @@ ALONE = (
     "tests/image/", "tests/test_bench.py", "tests/live/test_proxy_bench.py",  # measure it
     "tests/live/test_bpf.py", "tests/live/test_sockets",  # look at all of the kernel: what others load, and every process' sockets
     "tests/kernel/test_pa", "tests/live/test_record_kube_proxy.py",  # compare moments: whole clusters, and which packet came first
+    "tests/kernel/test_proxies_crowd.py",  # wants every one of a crowd's requests told, by moments
 )  # fmt: skip
 ALONE_TOO = "overlapping-redis"  # whose client asks again while the server sleeps, by the millisecond
 WAITING = ("tests/dissect/", "tests/kernel/", "tests/live/")  # for servers, agents and recordings: begun first, others fill the time
