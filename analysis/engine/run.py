@@ -125,7 +125,8 @@ def through_files(opened: Opened, asked: Asked, machine: Local | Cluster) -> Con
         with tempfile.TemporaryDirectory(prefix="hopline-") as folder:
             return _through(Path(folder), opened, asked, machine)
     inputs = [path for paths in opened.bundle.files.values() for path in paths]
-    claim(asked.spill, inputs, (asked.filters(0), asked.most, asked.partitions, sorted(opened.bundle.ledgers), sorted(opened.bundle.rules)))
+    used = sorted(opened.bundle.ledgers), sorted(opened.bundle.rules), opened.bundle.timeline.empty
+    claim(asked.spill, inputs, (asked.filters(0), asked.most, asked.partitions, *used))
     return _through(asked.spill, opened, asked, machine)
 
 
@@ -146,6 +147,8 @@ def _through(folder: Path, opened: Opened, asked: Asked, machine: Local | Cluste
     dealt = deal([links, *(each.links for each in scans)], count)
     around = surroundings(together([each.seen for each in scans], points), bundle.points, bundle.links, bundle.timeline)
     del scans, found, links  # what was linked is as large as many partitions
+    folder = folder / f"parts-{count}"  # their number may follow that of processes, which another run has more or less of
+    folder.mkdir(exist_ok=True)
     machine.deal_out(files, dealt, folder)
     work = Work(bundle, around, dealt, asked.filters(_first_ns(bundle)), asked.most)
     return _stitched(work, machine, partial(spill.packets_of, folder, points), folder)

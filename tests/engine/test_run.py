@@ -126,8 +126,8 @@ def test_an_interrupted_run_goes_on(made: Path, tmp_path: Path, monkeypatch: pyt
     folder = tmp_path / "spill"
     with pytest.raises(Interrupt):
         trace_connections(open_bundle([made]), Asked(processes=1, partitions=5, spill=folder), quiet, stop)
-    assert sum(told_file(folder, part).exists() for part in range(5)) == 2
-    assert not list(folder.glob("*.part"))
+    assert sum(told_file(folder / "parts-5", part).exists() for part in range(5)) == 2
+    assert not list(folder.glob("**/*.part"))
     stitched: list[int] = []
     real = spill.packets_of
     monkeypatch.setattr(spill, "packets_of", lambda folder, points, part: (stitched.append(part), real(folder, points, part))[1])
@@ -135,6 +135,18 @@ def test_an_interrupted_run_goes_on(made: Path, tmp_path: Path, monkeypatch: pyt
     assert stitched == [2, 3, 4]
     assert lines(made, processes=1, partitions=5, spill=folder) == expected(made)
     assert stitched == [2, 3, 4]
+
+
+def test_another_number_of_processes_may_go_on(made: Path, tmp_path: Path) -> None:
+    for processes in (1, 3, 2):
+        assert lines(made, processes=processes, spill=tmp_path / "spill") == expected(made)
+
+
+def test_metadata_that_is_left_out_is_another_run(made: Path, tmp_path: Path) -> None:
+    asked = Asked(spill=tmp_path / "spill", processes=1)
+    trace_connections(open_bundle([made]), asked, quiet, quiet)
+    with pytest.raises(SpillError, match="asked for something else"):
+        trace_connections(open_bundle([made], use_cluster=False), asked, quiet, quiet)
 
 
 def test_a_folder_is_one_runs_only(made: Path, tmp_path: Path) -> None:
@@ -155,7 +167,7 @@ def test_no_more_records_are_written_than_are_wanted(made: Path, tmp_path: Path)
     tcp = [line for line in expected(made) if json.loads(line)["protocol"] == "tcp"]
     assert list(found.lines(3)) == tcp[:3]
     assert len(found) == len(tcp)
-    assert sum(text_file(tmp_path / "spill", part).stat().st_size for part in range(2)) < 7 * max(map(len, tcp))
+    assert sum(text_file(tmp_path / "spill" / "parts-2", part).stat().st_size for part in range(2)) < 7 * max(map(len, tcp))
     assert found.tally.by_protocol.total() == len(expected(made))
 
 
