@@ -155,7 +155,8 @@ def _through(folder: Path, opened: Opened, asked: Asked, machine: Local | Cluste
 
 
 def _stitched(work: Work, machine: Local | Cluster, packets: Packets, folder: Path) -> Connections:
-    parts = range(0 if work.dealt is None else len(work.dealt.packets))
+    assert work.dealt is not None
+    parts = range(work.dealt.count)
     found = {part: stitched for part in parts if (stitched := finished(folder, part)) is not None}
     found |= machine.stitch(work, packets, [part for part in parts if part not in found], folder)
     return Connections(work.bundle, [found[part] for part in parts], [text_of(folder, part) for part in parts])

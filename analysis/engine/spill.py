@@ -65,7 +65,7 @@ def deal_out(file: CaptureFile, stream: BinaryIO, number: int, dealt: Deal, fold
 
     schema = pa.schema([(column.name, pa.from_numpy_dtype(np.dtype(column.dtype))) for column in OBSERVATIONS.columns])
     options = pa.ipc.IpcWriteOptions(compression="lz4")
-    paths = [part_file(folder, number, part) for part in range(len(dealt.packets))]
+    paths = [part_file(folder, number, part) for part in range(dealt.count)]
     if all(path.exists() for path in paths):
         return
     flows, parts, first = FlowNumbers(), np.empty(0, "i4"), 0

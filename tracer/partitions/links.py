@@ -123,10 +123,9 @@ def linked_rows(observations: Table) -> Array:
 
 @dataclass(slots=True)
 class Links:
-    """`flows` by number, the rows that each has (`weights`), and `(keys, numbers)` of which equal keys link their flows."""
+    """Flows by number, and `(keys, linked)`: equal keys link the flows of these numbers."""
 
     numbers: FlowNumbers = field(default_factory=FlowNumbers)
-    weights: Array = field(default_factory=lambda: np.zeros(0, "i8"))
     keys: list[Array] = field(default_factory=list)
     linked: list[Array] = field(default_factory=list)
 
@@ -138,8 +137,7 @@ class Links:
         number = np.full(len(observations["proto"]), -1)
         rows = linked_rows(observations)
         number[rows] = self.numbers.of(flow_hashes({name: observations[name][rows] for name in FIELDS}))
-        rows = joinable(observations)
-        self._weigh(number[rows])
+        rows = rows[observations["view"][rows] != EMBEDDED]
         identity, strong, _, _ = identify(observations, rows)
         nodes = node_of_point[observations["point"][rows]]
         self.tie(np.where(strong > 0, identity, np.where(identity != 0, mix(identity, nodes), 0)), number[rows])
@@ -164,8 +162,3 @@ class Links:
         for other in numbers[1:]:
             self.keys += [mix(numbers[0].astype("u8"), np.full(len(other), _SYNS + 1, "u8"))] * 2
             self.linked += [numbers[0].astype("u4"), other.astype("u4")]
-
-    def _weigh(self, numbers: Array) -> None:
-        more = np.bincount(numbers, minlength=len(self.weights))
-        more[: len(self.weights)] += self.weights
-        self.weights = more
