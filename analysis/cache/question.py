@@ -45,7 +45,7 @@ class Question:
                 "paths": [(str(path), path.is_dir()) for path in self.paths], "files": files,
                 "cluster": [(str(path), digests.of(path)) for path in self.cluster],
                 "keys": None if self.keys is None else digests.of(self.keys),
-                "program": _program(), "tshark": _tshark(),
+                "program": program(), "tshark": _tshark(),
             }  # fmt: skip
         except (BundleError, OSError):
             return None
@@ -53,7 +53,7 @@ class Question:
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
-def _program() -> list[str]:
+def program() -> list[str]:
     """What hopline is here: its sources, and the libraries that make and read numbers."""
     digest = hashlib.sha256()
     root = Path(__file__).resolve().parents[2]

@@ -9,7 +9,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -70,21 +69,27 @@ def claim(folder: Path, inputs: Iterable[Path], asked: object) -> None:
 
     SpillError where it holds anything else.
     """
+    from analysis.cache.question import program  # noqa: PLC0415 - of no use to packets in memory
+
     run = {
-        "hopline": version("hopline"),
+        "program": program(),
         "asked": hashlib.blake2b(repr(asked).encode(), digest_size=16).hexdigest(),
         "inputs": _state(inputs),
     }
     there = folder / RUN
     if there.exists():
         if json.loads(there.read_text()) != run:
-            raise SpillError(f"{folder} is a run's of other input, or that asked for something else (name another, or remove it)")
+            raise SpillError(
+                f"{folder} is of other input, or that asked for something else, or another hopline's run (name another, or remove it)"
+            )
         return
     if not folder.exists():
         folder.mkdir(parents=True, exist_ok=True)  # in an object store, folders are there when something is in them
     elif any(folder.iterdir()):
         raise SpillError(f"{folder} is neither empty nor what an interrupted run left (name another folder)")
-    there.write_text(json.dumps(run, indent=2))
+    unfinished = there.with_name(f"{RUN}.{os.getpid()}.part")
+    unfinished.write_text(json.dumps(run, indent=2))
+    unfinished.rename(there)
 
 
 def _state(inputs: Iterable[Path]) -> dict[str, Any]:
