@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,8 +20,8 @@ from rich.table import Table
 from bench.inputs import content_of, padded, repeated, scaled
 from bench.inputs import count as frames_of
 from bench.others import compiler
+from bench.rounds import ROOT, told
 
-ROOT = Path(__file__).parents[1]
 SNAPLEN, FULL_SIZE = 96, 1514  # bytes
 TRACED_FRAMES = 200_000
 PIECE_FRAMES = 1 << 20
@@ -73,15 +70,6 @@ BARS = (Bar("decode", "tshark", 500), Bar("decode", "pyshark", 20_000), Bar("dec
         Bar("full", "readinto", 0.5))  # fmt: skip
 
 
-def measured(task: str, path: Path) -> dict[str, float]:
-    """One run of a task in a process of its own."""
-    done = subprocess.run([sys.executable, "-m", "bench.tasks", task, str(path)], cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"bench: {task} failed: {done.stderr.strip().splitlines()[-1]}")
-    result: dict[str, float] = json.loads(done.stdout)
-    return result
-
-
 def inputs(asked: argparse.Namespace, folder: Path) -> dict[str, Path]:
     """The files to read, by name: a sample's captures again and again, cut to SNAPLEN; the same padded to FULL_SIZE; a bundle."""
     (folder / "traced").mkdir()
@@ -117,7 +105,7 @@ def measure(asked: argparse.Namespace, console: Console) -> dict[str, Any]:
         for number in range(asked.rounds):
             for name, each in runs.items():
                 console.print(f"round {number + 1} of {asked.rounds}: {wanted[name].shown}", style="dim")
-                each.append(measured(wanted[name].task, files[wanted[name].input]))
+                each.append(told(["bench.tasks", wanted[name].task, files[wanted[name].input]]))
         memory = [_memory(kind, files[INPUTS[kind]], size, console) for size in asked.memory or [] for kind in KINDS]
         # a packet of full size is compared with its bytes
         bytes_per_count = dict.fromkeys(runs, 1.0) | ({"full": _bytes_per_frame(files["full"])} if "full" in runs else {})
@@ -147,12 +135,7 @@ def _memory(kind: str, path: Path, gigabytes: float, console: Console) -> dict[s
     if needed_bytes > 0.7 * free_bytes:
         return asked | {"lacking": f"{needed_bytes / 1e9:.0f} GB of free memory for the columns"}
     console.print(f"memory: {gigabytes:g} GB like {path.name}", style="dim")
-    words = [sys.executable, "-m", "bench.memory", str(path), str(int(gigabytes * 1e9)), *([str(PIECE_FRAMES)] if kind == "pieces" else [])]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"bench: memory failed: {done.stderr.strip().splitlines()[-1]}")
-    result: dict[str, int] = json.loads(done.stdout)
-    return asked | result
+    return asked | told(["bench.memory", path, str(int(gigabytes * 1e9)), *([str(PIECE_FRAMES)] if kind == "pieces" else [])])
 
 
 def _summary(runs: list[dict[str, float]], bytes_per_count: float) -> dict[str, Any]:
