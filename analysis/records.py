@@ -17,6 +17,7 @@ from probes.schema import Table
 from tracer import evidence
 from tracer.cluster import Owner
 from tracer.names import Named
+from tracer.policies import Policy
 from tracer.status import REFUSED, STATUSES, TIMEOUT
 from tracer.trace import Trace
 
@@ -79,7 +80,7 @@ class Recorder:
             "service": _service(named), "ingress": None,
             "original": self._tuple(original, protocol), "translated": self._tuple(translated, protocol),
             "ports": self._ports(named),
-            "policies": [{"name": p.name, "value": p.value, "held": p.held, "why": p.why} for p in self.trace.policies.get(connection, ())],
+            "policies": [policy_record(policy) for policy in self.trace.policies.get(connection, ())],
             "translations": translations, "hops": hops,
             "packets": {"original": row["packets_original"], "reply": row["packets_reply"]},
             "handshake_ns": None if row["handshake_ns"] < 0 else row["handshake_ns"],
@@ -159,6 +160,11 @@ def _bounds(table: Table, first: int, end: int) -> list[int]:
 def _parts(records: list[Record], bounds: list[int]) -> Iterator[list[Record]]:
     """The records of each connection, of those from `bounds[0]` on."""
     return (records[begin - bounds[0] : end - bounds[0]] for begin, end in pairwise(bounds))
+
+
+def policy_record(policy: Policy) -> Record:
+    """One policy as it is told."""
+    return {"name": policy.name, "value": policy.value, "held": policy.held, "why": policy.why}
 
 
 def _owner(address: str, owner: Owner | None) -> Record:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from analysis.engine.stitch import Stitched
+from analysis.records import policy_record
 from analysis.summary import Tally
 from tracer.affinity import affinities
 from tracer.bundle import Bundle
@@ -26,7 +27,6 @@ class Connections:
         for part in parts:
             self.tally.add(part.tally)
         sizes = [len(part.first_ns) for part in parts]
-        self.total = sum(sizes)
         first_ns, lowest = (np.concatenate([getattr(part, name) for part in parts] or [np.empty(0)]) for name in ("first_ns", "lowest"))
         order = np.lexsort((lowest, first_ns))
         rank = np.empty(len(order), "i8")
@@ -65,5 +65,5 @@ class Connections:
 
 def _with_policy(text: str, policy: Policy) -> str:
     record = json.loads(text)
-    record["policies"].append({"name": policy.name, "value": policy.value, "held": policy.held, "why": policy.why})
+    record["policies"].append(policy_record(policy))
     return json.dumps(record)

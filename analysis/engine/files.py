@@ -79,9 +79,8 @@ def claim(folder: Path, inputs: Iterable[Path], asked: object) -> None:
     there = folder / RUN
     if there.exists():
         if json.loads(there.read_text()) != run:
-            raise SpillError(
-                f"{folder} is of other input, or that asked for something else, or another hopline's run (name another, or remove it)"
-            )
+            why = "is a run's of other input, or that asked for something else, or another hopline's"
+            raise SpillError(f"{folder} {why} (name another, or remove it)")
         return
     if not folder.exists():
         folder.mkdir(parents=True, exist_ok=True)  # in an object store, folders are there when something is in them
