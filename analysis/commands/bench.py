@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 
 MODES = "iptables-legacy,iptables-nft,nftables,ipvs"
 MOST_SERVICES = 60_000  # an ipset of kube-proxy's has room for 65,536 elements
+
+
+class Caches(StrEnum):
+    """probes.live.proxy_bench.caches: COLD and WARM."""
+
+    cold = "cold"
+    warm = "warm"
+
 
 bench = typer.Typer(
     help="Measurements on this machine, without a cluster.",
@@ -43,6 +52,10 @@ def proxy(
     connections: Annotated[int, typer.Option(min=1, help="Of each cell: a mode, a number of Services, a target; over all rounds.")] = 12000,
     rounds: Annotated[int, typer.Option(min=1, help="In each of them every mode has its turns, in an order by chance.")] = 5,
     attempts: Annotated[int, typer.Option(min=1, help="How often a burst is tried that other work on the machine disturbs.")] = 6,
+    caches: Annotated[
+        Caches,
+        typer.Option(help="Processors' own ones: emptied before each connection, as by a node's other work, or as the last one left them."),
+    ] = Caches.cold,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is left to chance.")] = 0,
     rules: Annotated[
         Path | None,
@@ -82,7 +95,7 @@ def proxy(
     from probes.live.proxy_bench.road import RoadError  # noqa: PLC0415
 
     cluster, whose = _given(rules)
-    asked = Plan(_modes(modes, cluster), sizes, endpoints, connections, rounds, seed, attempts)
+    asked = Plan(_modes(modes, cluster), sizes, endpoints, connections, rounds, seed, attempts, caches)
     asked = asked if cluster is None else cluster.plan(asked)
     with _interruptible():
         try:

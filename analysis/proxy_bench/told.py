@@ -36,7 +36,8 @@ def document(plan: Plan, found: Sequence[Found], unavailable: Mapping[str, str],
         "bursts": {"counted": len(samples), "attempts": sum(each.attempts for each in samples),
                    "disturbed": sum(each.disturbed_bursts for each in every)},
         "asked": {"modes": list(plan.modes), "services": list(plan.services), "endpoints": plan.endpoints,
-                  "connections": plan.connections, "rounds": plan.rounds, "attempts": plan.attempts, "seed": plan.seed},
+                  "connections": plan.connections, "rounds": plan.rounds, "attempts": plan.attempts, "caches": plan.caches,
+                  "seed": plan.seed},
         "machine": dict(machine),
     }  # fmt: skip
 

@@ -58,7 +58,7 @@ def about(told: Json) -> str:
     return (
         f"Linux {machine['kernel']}, {machine['processors']} processors ({machine['processor']}), load {machine['load']:.1f}; "
         f"{whose}{asked['endpoints']} endpoints per Service, {asked['connections']:,} connections per cell in {asked['rounds']} rounds, "
-        f"seed {asked['seed']}"
+        f"{asked['caches']} caches, seed {asked['seed']}"
     )
 
 

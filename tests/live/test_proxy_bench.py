@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import Hopline
 
+from probes.live.proxy_bench.caches import COLD, WARM
 from probes.live.proxy_bench.fronts import Front, Fronts
 from probes.live.proxy_bench.instrument import CAPTURED, RECORD
 from probes.live.proxy_bench.measure import unavailable
@@ -113,6 +114,23 @@ def test_ipvs_changes_only_the_real_servers_that_differ() -> None:
         *(f"-a -t {front} -r {each} -m -w 1" for each in new),
         *(f"-d -t {front} -r {each}" for each in old),
     ]
+
+
+def test_cold_caches_keep_nothing_of_the_last_walk(missing: dict[str, str]) -> None:
+    """1,000 rules of iptables-legacy, half a megabyte, come from this processor's own cache or from beyond it."""
+    if "iptables-legacy" in missing:
+        pytest.skip(missing["iptables-legacy"])
+    services, _ = generated(1000, 1)
+    with ExitStack() as stack:
+        places = {each: Place(each, "iptables-legacy", CLIENT, [front_of(one) for one in services], stack, each) for each in (COLD, WARM)}
+        for place in places.values():
+            run(place.road, MODES["iptables-legacy"].load(MODES["iptables-legacy"].texts(NODE, services)))
+        times: dict[str, list[float]] = {COLD: [], WARM: []}
+        for _ in range(5):
+            for each, place in places.items():
+                times[each] += place.burst(np.full(40, 999), direct=False)[0].tolist()
+        walks = {each: float(np.median(some)) for each, some in times.items()}
+    assert walks[COLD] > 1.2 * walks[WARM]
 
 
 def test_what_is_translated_first_is_found_while_rules_load(missing: dict[str, str]) -> None:

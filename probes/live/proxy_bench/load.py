@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -24,10 +24,10 @@ _PATIENCE = struct.pack("ll", PATIENCE_S, 0)
 
 
 class Load:
-    """The client and the server of a road; `port` is the endpoints'."""
+    """The client and the server of a road; `ports` are the endpoints'. `between` is done before each connection."""
 
-    def __init__(self, road: Road, ports: Sequence[int]) -> None:
-        self._road = road
+    def __init__(self, road: Road, ports: Sequence[int], between: Callable[[], object]) -> None:
+        self._road, self._between = road, between
         with inside(road.netns("server")):
             self._servers = [socket.create_server(("0.0.0.0", port), backlog=BACKLOG) for port in dict.fromkeys(ports)]  # noqa: S104
         for server in self._servers:
@@ -41,6 +41,7 @@ class Load:
         spent: Array = np.full(len(targets), -1, "i8")
         with inside(self._road.netns("client")):
             for number, target in enumerate(targets):
+                self._between()
                 begun_ns = time.perf_counter_ns()
                 with socket.socket() as client:
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

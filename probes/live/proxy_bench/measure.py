@@ -50,7 +50,7 @@ def measure(plan: Plan, say: Say, given: Given | None = None) -> Iterator[Found]
                 say("building namespaces", 0, steps)
                 for number, mode in enumerate((BASELINE, *plan.modes)):
                     theirs = fronts if given is None else given.fronts[mode if mode != BASELINE else plan.modes[0]]
-                    places[mode] = Place(str(number), mode, CLIENT if given is None else given.client, theirs, stack)
+                    places[mode] = Place(str(number), mode, CLIENT if given is None else given.client, theirs, stack, plan.caches)
                 gauge = Gauge(places[BASELINE])
             for mode in plan.modes:
                 say(f"{size:,} Services, {mode}: loading rules", done, steps)

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from probes.live.kube_proxy.model import Endpoint, NodeView, ServicePort, uniform
+from probes.live.proxy_bench.caches import COLD, between
 from probes.live.proxy_bench.fronts import Front, Fronts
 from probes.live.proxy_bench.instrument import Instrument
 from probes.live.proxy_bench.load import BURST, Load
@@ -25,13 +26,13 @@ DATA_PACKETS = 3  # of a connection, after its handshake
 class Place:
     """A road with its load and its instrument, and what may be asked of it."""
 
-    def __init__(self, name: str, mode: str, client: str, fronts: Sequence[Front], stack: ExitStack) -> None:
+    def __init__(self, name: str, mode: str, client: str, fronts: Sequence[Front], stack: ExitStack, caches: str = COLD) -> None:
         networks = [ENDPOINTS] if client == CLIENT else _hosts(address for front in fronts for address, _ in front.endpoints)
         ports = [port for front in fronts for _, port in front.endpoints]
         beyond = [SERVICES] if client == CLIENT else [each for each in _hosts(front.address for front in fronts) if each not in networks]
         self.mode, self.fronts = mode, Fronts(fronts)
         self.road: Road = stack.enter_context(road(name, client, networks, beyond))
-        self.load = Load(self.road, ports)
+        self.load = Load(self.road, ports, between(caches))
         stack.callback(self.load.close)
         self.instrument = Instrument(self.road)
         stack.callback(self.instrument.close)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from probes.live.proxy_bench.caches import COLD
 from probes.live.proxy_bench.fronts import Front
 from probes.live.proxy_bench.programming import Programmed
 from probes.live.proxy_bench.rulesets import Texts
@@ -19,7 +20,7 @@ BASELINE = "none"  # the node that has no rules: clients ask the endpoint itself
 class Plan:
     """What to measure. `connections` are those of one cell (a mode, a number of Services and a target), over all `rounds` together.
 
-    A burst that something disturbs is tried `attempts` times.
+    A burst that something disturbs is tried `attempts` times. `caches`: whether each connection finds something of the last one there.
     """
 
     modes: tuple[str, ...]
@@ -29,6 +30,7 @@ class Plan:
     rounds: int
     seed: int
     attempts: int = 6
+    caches: str = COLD
 
     def turns(self) -> list[tuple[int, int]]:
         """(round, connections) of each of a cell's bursts, in order."""
