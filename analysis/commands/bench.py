@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from analysis.commands.interrupts import EXIT_INTERRUPTED, SIGNALS
-from analysis.commands.options import EXIT_INPUT, EXIT_OUTPUT, EXIT_PROBLEMS, EXIT_USAGE, fail
-from analysis.commands.snapshot import write_whole
+from analysis.commands.options import EXIT_INPUT, EXIT_PROBLEMS, EXIT_USAGE, fail
+from analysis.commands.snapshot import write_page
 
 if TYPE_CHECKING:
     from probes.live.proxy_bench.plan import Given, Plan
@@ -111,7 +111,9 @@ def proxy(
     else:
         show(told)
     if html is not None:
-        _write(html, told, force=force)
+        from analysis.proxy_bench.page import build  # noqa: PLC0415
+
+        write_page(html, build(told, "kube-proxy's modes"), force=force)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -187,15 +189,3 @@ def _machine() -> dict[str, Any]:
         "kernel": os.uname().release, "processors": len(os.sched_getaffinity(0)),
         "processor": models[0] if models else os.uname().machine, "load": os.getloadavg()[1],
     }  # fmt: skip
-
-
-def _write(path: Path, told: dict[str, Any], *, force: bool) -> None:
-    from analysis.proxy_bench.page import build  # noqa: PLC0415
-
-    try:
-        write_whole(path, [build(told, "kube-proxy's modes")], force=force)
-    except FileExistsError:
-        fail(f"{path} exists (name another file, or overwrite it with --force)", EXIT_USAGE)
-    except OSError as error:
-        fail(f"{path} cannot be written: {error.strerror} (check the folder and its free space)", EXIT_OUTPUT)
-    typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB, open it in any browser", err=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections import Counter
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from analysis.commands.options import EXIT_INPUT, EXIT_OUTPUT, EXIT_PROBLEMS, EXIT_USAGE, Cluster, Keys, fail, find_requests, load
-from analysis.commands.snapshot import quiet_pipe, write_whole
+from analysis.commands.options import EXIT_INPUT, EXIT_PROBLEMS, EXIT_USAGE, Cluster, Keys, fail, find_requests, load
+from analysis.commands.snapshot import quiet_pipe, write_page
 
 if TYPE_CHECKING:
     from analysis.compare import Side
@@ -74,7 +73,7 @@ def compare(
     sides = [_side(name, bundle, grouped, keys, seed) for name, bundle in named]
     told = run(sides, level=level, seed=seed, varied=purpose)
     if html is not None:
-        _write(html, build(told, sides, " against ".join(side.name for side in sides)), force=force)
+        write_page(html, build(told, sides, " against ".join(side.name for side in sides)), force=force)
     _print(told, as_json=as_json)
     if any(problem.severity == "error" for bundle in read for problem in bundle.problems):
         raise typer.Exit(EXIT_PROBLEMS)
@@ -127,13 +126,3 @@ def _print(told: dict[str, Any], *, as_json: bool) -> None:
 
             show(told)
         sys.stdout.flush()
-
-
-def _write(output: Path, page: str, *, force: bool) -> None:
-    try:
-        write_whole(output, [page], force=force)
-    except FileExistsError:
-        fail(f"{output} exists (name another file, or overwrite it with --force)", EXIT_USAGE)
-    except OSError as error:
-        fail(f"{output} cannot be written: {error.strerror} (check the folder and its free space)", EXIT_OUTPUT)
-    typer.echo(f"{shlex.quote(str(output))}: {output.stat().st_size / 1e6:.1f} MB, open it in any browser", err=True)

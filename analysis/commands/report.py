@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,6 @@ import typer
 
 from analysis.commands.options import (
     EXIT_INPUT,
-    EXIT_OUTPUT,
     EXIT_PROBLEMS,
     EXIT_USAGE,
     Cluster,
@@ -26,7 +24,7 @@ from analysis.commands.options import (
     answers,
     fail,
 )  # fmt: skip
-from analysis.commands.snapshot import quiet_pipe, write_whole
+from analysis.commands.snapshot import quiet_pipe, write_page
 
 if TYPE_CHECKING:
     from tracer.requests import RequestTrace
@@ -97,10 +95,4 @@ def _write(output: Path, page: str, *, force: bool) -> None:
             sys.stdout.buffer.write(page.encode())  # UTF-8 whatever the terminal speaks: the page says so of itself
             sys.stdout.buffer.flush()
         return
-    try:
-        write_whole(output, [page], force=force)
-    except FileExistsError:
-        fail(f"{output} exists (name another file, or overwrite it with --force)", EXIT_USAGE)
-    except OSError as error:
-        fail(f"{output} cannot be written: {error.strerror} (check the folder and its free space)", EXIT_OUTPUT)
-    typer.echo(f"{shlex.quote(str(output))}: {output.stat().st_size / 1e6:.1f} MB, open it in any browser", err=True)
+    write_page(output, page, force=force)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -48,12 +49,7 @@ def snapshot(
             sys.stdout.writelines(taken.text())
             sys.stdout.flush()
         return
-    try:
-        write_whole(output, taken.text(), force=force)
-    except FileExistsError:
-        fail(f"{output} exists (name another file, or overwrite it with --force)", EXIT_USAGE)
-    except OSError as error:
-        fail(f"{output} cannot be written: {error.strerror} (check the folder and its free space)", EXIT_OUTPUT)
+    _save(output, taken.text(), force=force)
     typer.echo(f"{output}: {len(taken.items)} objects of {len(taken.kinds)} kinds", err=True)
 
 
@@ -78,6 +74,21 @@ def write_whole(path: Path, pieces: Iterable[str], *, force: bool) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_page(path: Path, page: str, *, force: bool) -> None:
+    """Write an HTML file whole, and say so; ends where it cannot be."""
+    _save(path, [page], force=force)
+    typer.echo(f"{shlex.quote(str(path))}: {path.stat().st_size / 1e6:.1f} MB, open it in any browser", err=True)
+
+
+def _save(path: Path, pieces: Iterable[str], *, force: bool) -> None:
+    try:
+        write_whole(path, pieces, force=force)
+    except FileExistsError:
+        fail(f"{path} exists (name another file, or overwrite it with --force)", EXIT_USAGE)
+    except OSError as error:
+        fail(f"{path} cannot be written: {error.strerror} (check the folder and its free space)", EXIT_OUTPUT)
 
 
 def warn(problem: object) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ import numpy as np
 from analysis.compare import words
 from analysis.compare.samples import METRICS, Key
 from analysis.compare.side import Side
-from analysis.report.page import ECHARTS, FOLDER, POLICY, compressed, script_hash
+from analysis.report import one_file
 from analysis.report.seen import text
 from analysis.statistics import smallest_sample
 from analysis.terminal import plain
@@ -21,27 +19,19 @@ from probes.schema import Array
 
 Json = dict[str, Any]
 ASSETS = Path(__file__).parent / "assets"
-SHARED = FOLDER / "assets"
 POINTS = 160  # of a curve
 MOST_DOTS = 2000  # of one side
 
 
 def build(told: Json, sides: Sequence[Side], title: str) -> str:
     """The page of what `compare` told about `sides`. It fetches nothing, and needs a script for its pictures only."""
-    script, library = _script(), ECHARTS.read_text("utf-8")
-    level = f"Level {told['level']:.0%}; changed on purpose: {', '.join(told['varied']) or 'nothing'}; seed {told['seed']}"
-    return Template((ASSETS / "template.html").read_text("utf-8")).substitute(
-        title=text(title), style=(SHARED / "style.css").read_text("utf-8"), script=script, level=text(level),
-        policy=POLICY.format(scripts=f"{script_hash(script)} {script_hash(library)}"), echarts=compressed(library),
-        comparisons="\n".join(_comparison(place, pair) for place, pair in enumerate(told["comparisons"])),
-        balance="\n".join(map(_balance, told["sides"])),
-        sides=_facts(told["sides"]), data=compressed(json.dumps(_pictures(sides), separators=(",", ":"))),
-    )  # fmt: skip
-
-
-def _script() -> str:
-    pieces = [SHARED / "words.js", SHARED / "columns.js", ASSETS / "compare.js"]
-    return "(() => {\n'use strict';\n" + "\n".join(each.read_text("utf-8") for each in pieces) + "\n})();\n"
+    parts = {
+        "level": text(f"Level {told['level']:.0%}; changed on purpose: {', '.join(told['varied']) or 'nothing'}; seed {told['seed']}"),
+        "comparisons": "\n".join(_comparison(place, pair) for place, pair in enumerate(told["comparisons"])),
+        "balance": "\n".join(map(_balance, told["sides"])), "sides": _facts(told["sides"]),
+    }  # fmt: skip
+    scripts = (one_file.ASSETS / "words.js", one_file.ASSETS / "columns.js", ASSETS / "compare.js")
+    return one_file.page(ASSETS / "body.html", scripts, _pictures(sides), title, parts)
 
 
 def _comparison(place: int, pair: Json) -> str:

@@ -11,7 +11,7 @@ const dash = (at) => DASHES[at % DASHES.length];
 async function start() {
   if (typeof DecompressionStream === 'undefined')
     throw new Error('this browser cannot unpack them (Chrome 80, Firefox 113 or Safari 16.4 can)');
-  const told = JSON.parse(await unpack('curves'));
+  const told = JSON.parse(await unpack('told'));
   document.head.append(element('script', {}, await unpack('echarts')));
   const choice = byId('group');
   choice.append(...told.groups.map((group, at) => element('option', { value: String(at) }, group.name)));

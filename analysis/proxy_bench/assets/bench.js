@@ -6,7 +6,7 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 async function start() {
   if (typeof DecompressionStream === 'undefined')
     throw new Error('this browser cannot unpack them (Chrome 80, Firefox 113 or Safari 16.4 can)');
-  const told = JSON.parse(await unpack('figures'));
+  const told = JSON.parse(await unpack('told'));
   document.head.append(element('script', {}, await unpack('echarts')));
   const draw = () => {
     const modes = told.asked.modes;

@@ -3,7 +3,7 @@
 async function start() {
   if (typeof DecompressionStream === 'undefined')
     throw new Error('this browser cannot unpack the records (Chrome 80, Firefox 113 or Safari 16.4 can)');
-  read(JSON.parse(await unpack('records')));
+  read(JSON.parse(await unpack('told')));
   gather();
   drawHeadline();
   drawPicture();
