@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ class RequestRecorder:
         self.connections = Recorder(found.trace)
         self.connection_records = list(self.connections)
         self._columns = {name: column.tolist() for name, column in found.requests.table.items()}
+        self._rows: list[Row] = [dict(zip(self._columns, row, strict=True)) for row in zip(*self._columns.values(), strict=True)]
         hops = found.requests.hops
         connections = found.requests.table["connection"][hops["request"]]
         self._hop_records = HopRecords(found.trace, hops, connections, self.connections.ends).records(0, size(hops))
@@ -54,6 +55,7 @@ class RequestRecorder:
             self.children.setdefault(parent, []).append(child)
         self.order = self._order()
         self.ids = {request: f"r{place + 1}" for place, request in enumerate(self.order)}
+        self._doors = cache(self._find_doors)
 
     def __len__(self) -> int:
         return len(self.order)
@@ -88,16 +90,10 @@ class RequestRecorder:
             request = self.parent[request]
         return request
 
-    def _row(self, request: int) -> Row:
-        return {name: column[request] for name, column in self._columns.items()}
-
-    def _connection(self, connection: int) -> Record:
-        return self.connection_records[connection]
-
     def record(self, request: int) -> Record:
         """The record of one row of REQUESTS."""
-        row = self._row(request)
-        whole = self._connection(row["connection"])
+        row = self._rows[request]
+        whole = self.connection_records[row["connection"]]
         exchange = self.found.requests.exchange(request)
         candidates = self.found.parents.candidates.get(request, [])
         given = request in self.parent
@@ -206,10 +202,16 @@ class RequestRecorder:
     def _ingress(self, request: int, whole: Record, exchange: Exchange | None) -> Record | None:
         timeline, when = self.trace.bundle.timeline, self._columns["start_ns"][request]
         found = route(timeline, exchange, whole["server"], when)
-        return None if found is None else ingress(found, [s for child in self.children.get(request, ()) for s in self._behind(child, when)])
+        if found is None:
+            return None
+        wanted = (found.service_namespace, found.service_name)
+        return ingress(found, [each for child in self.children.get(request, ()) for each in self._behind(child, when, wanted)])
 
-    def _behind(self, request: int, when: int) -> list[tuple[str | None, str | None]]:
-        """The Services behind which a proxy's upstream request went: the one whose address it asked for, else those of the endpoint."""
+    def _behind(self, request: int, when: int, wanted: tuple[str | None, str | None]) -> list[tuple[str | None, str | None]]:
+        """The Services behind which a proxy's upstream request went: the one whose address it asked for, else one of the endpoint's.
+
+        Of those, the one that the rule `wanted`.
+        """
         named = self.trace.named[self._columns["connection"][request]]
         if named.service is not None:
             return [(named.service.namespace, named.service.name)]
@@ -218,16 +220,10 @@ class RequestRecorder:
         address, _, port = self.connections.ends.dst[named.translated].rpartition(":")
         backed: Sequence[ServicePort] = self.trace.bundle.timeline.services_of_endpoint(parse(address.strip("[]")), int(port), "tcp", when)
         mine: set[tuple[str | None, str | None]] = {(each.namespace, each.name) for each in backed}
-        wanted = self._wanted(self.parent[request], when) if request in self.parent else None
-        return [wanted] if wanted is not None and wanted in mine else list(mine)[:1]
+        return [wanted] if wanted in mine else list(mine)[:1]
 
-    def _wanted(self, request: int, when: int) -> tuple[str | None, str | None] | None:
-        server = self._connection(self._columns["connection"][request])["server"]
-        found = route(self.trace.bundle.timeline, self.found.requests.exchange(request), server, when)
-        return None if found is None else (found.service_namespace, found.service_name)
-
-    def _doors(self, request: int) -> Doors:
-        row = self._row(request)
+    def _find_doors(self, request: int) -> Doors:
+        row = self._rows[request]
         arrival, done = (row[name] if row[name] >= 0 else None for name in ("arrival_ns", "done_ns"))
         return Doors(row["start_ns"], arrival, done, row["end_ns"], self._role(request, row))
 
@@ -279,15 +275,17 @@ class RequestRecorder:
             if row["connection"] in self._logins and not whole_connection:
                 found.append(part("login", client, self._logins[row["connection"]], row["start_ns"], resolution))
             if not whole_connection:
-                found += nat_parts(self._aligned_hops(whole), resolution, first_packet=True)
+                found += nat_parts(self._aligned_hops[row["connection"]], resolution, first_packet=True)
         return found
 
-    def _aligned_hops(self, whole: Record) -> list[Record]:
-        """The hops of a connection's first packet with their times on the reference clock."""
-        hops = [hop for hop in whole["hops"] if hop["path"] == "request"]
-        node = np.array([self.trace.tables.nodes.index(hop["node"]) for hop in hops], "i8")
-        aligned = self.found.clocks.align(node, np.array([hop["time_ns"] for hop in hops], "i8"))
-        return [hop | {"time_ns": time} for hop, time in zip(hops, aligned.tolist(), strict=True)]
+    @cached_property
+    def _aligned_hops(self) -> list[list[Record]]:
+        """The hops of each connection's first packet with their times on the reference clock."""
+        hops = [[hop for hop in whole["hops"] if hop["path"] == "request"] for whole in self.connection_records]
+        numbers = {node: number for number, node in enumerate(self.trace.tables.nodes)}
+        node = np.array([numbers[hop["node"]] for some in hops for hop in some], "i8")
+        aligned = iter(self.found.clocks.align(node, np.array([hop["time_ns"] for some in hops for hop in some], "i8")).tolist())
+        return [[hop | {"time_ns": next(aligned)} for hop in some] for some in hops]
 
     def _waits(self, record: Record, row: Row, resolution: int) -> list[Record]:
         return [

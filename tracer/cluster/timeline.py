@@ -16,6 +16,7 @@ from tracer.cluster.history import FOREVER_NS, NEVER_NS, Claim, Histories
 from tracer.cluster.lives import How, Life, Roll, Sighting, changes, lives
 from tracer.cluster.owners import EXTERNAL, Owner
 from tracer.cluster.routes import Route, asked
+from tracer.cluster.routing import KINDS as ROUTING_KINDS
 from tracer.cluster.routing import Routing
 from tracer.cluster.services import EndpointAddress, ServicePort
 
@@ -73,6 +74,10 @@ class Timeline:
         self._proxy_changes = changes(life for kind in proxies.KINDS for life in by_kind.get(kind, []))
         self._proxies = functools.lru_cache(PROXY_STATES)(self._find_proxies)
         self._slice_changes = {key: changes(found) for key, found in self._slices.items()}
+        self._backing_changes = changes([*service_lives, *by_kind.get("EndpointSlice", [])])
+        self._backing = functools.lru_cache(MEMO_SIZE)(self._find_backing)
+        self._route_changes = changes(life for kind in (*ROUTING_KINDS, "Service") for life in by_kind.get(kind, []))
+        self._routes = functools.lru_cache(MEMO_SIZE)(self._find_route)
 
     @classmethod
     def of(cls, objects: Iterable[Object]) -> Timeline:
@@ -178,6 +183,10 @@ class Timeline:
 
     def services_of_endpoint(self, address: Address, port: int, protocol: str, time_ns: int) -> tuple[ServicePort, ...]:
         """The Service ports that have `address:port` as an endpoint then; `via` is Headless or ClusterIP."""
+        moment = self._backing_changes.at(time_ns)
+        return self._backing(address, port, protocol, NEVER_NS if moment is None else moment)
+
+    def _find_backing(self, address: Address, port: int, protocol: str, time_ns: int) -> tuple[ServicePort, ...]:
         found = []
         for namespace, name in self._backed.get(address, ()):
             item = self._object("Service", time_ns, namespace, name)
@@ -213,12 +222,24 @@ class Timeline:
         `host` and `path` are as sent: with port and query string if there were any. No `headers` means that they are not known.
         `tls`: the client spoke TLS to the proxy. See `Routing.route` for what narrows the choice.
         """
-        request = asked(host, path, method, headers, tls=tls)
-        if request is None:
+        moment = self._route_changes.at(time_ns)
+        request = (host, path, method, tuple(headers.items()), tls)
+        return self._routes(request, NEVER_NS if moment is None else moment, namespace_hint, ingress_class, controller)
+
+    def _find_route(
+        self,
+        request: tuple[str | None, str, str, tuple[tuple[str, str], ...], bool],
+        time_ns: int,
+        namespace: str | None,
+        ingress_class: str | None,
+        controller: str | None,
+    ) -> Route | None:
+        host, path, method, headers, tls = request
+        found = asked(host, path, method, dict(headers), tls=tls)
+        if found is None:
             return None
         find = functools.partial(self._object, "Service", time_ns)
-        narrow = {"namespace": namespace_hint, "ingress_class": ingress_class, "controller": controller}
-        return self._routing.route(request, time_ns, find, **narrow)
+        return self._routing.route(found, time_ns, find, namespace=namespace, ingress_class=ingress_class, controller=controller)
 
     def _object(self, kind: str, time_ns: int, namespace: str, name: str) -> Object | None:
         life = self._named.at((kind, namespace, name), time_ns)
