@@ -12,6 +12,7 @@ import numpy as np
 
 from analysis.requests import RequestRecorder
 from analysis.terminal import duration, what, who
+from analysis.translations import undone
 from probes.decode.numbers import UDP
 from tracer.natpath import SCHEDULERS
 from tracer.requests.carried import Connection
@@ -252,10 +253,6 @@ def _source(hops: Sequence[Record]) -> str | None:
     return f"{hops[0]['file']}#{hops[0]['frame']}" if hops else None
 
 
-def _kinds(steps: Sequence[Record]) -> str:
-    return "+".join(dict.fromkeys(kind for step in steps for kind in step["kinds"])).upper() or "NAT"
-
-
 def _hops(record: Record, path: str, first: str, *, walks: bool = False) -> Iterator[Line]:
     """Every sighting on one way, and what happened between two of them."""
     hops = [hop for hop in record["hops"] if hop["path"] == path]
@@ -286,11 +283,16 @@ def _between(record: Record, before: Record, hop: Record, *, walks: bool) -> Lin
         return None
     here = [step for step in record["translations"] if step["node"] == hop["node"]]
     reply = hop["path"] == "reply"
-    made = [step for step in here if reply or [step["before"], step["after"]] == ends]
-    if not made:
+    if reply:
+        made, kinds = here, undone(here, before, hop)
+    else:
+        made = [step for step in here if [step["before"], step["after"]] == ends]
+        kinds = [kind for step in made for kind in step["kinds"]]
+    if not kinds:
         text = "half-translated copy, as br_netfilter shows on a bridge" if here else "rewritten"
         return Line("NAT", f"{text} on {hop['node']}", hop["time_ns"], tuple(record["evidence"]), source=_source([hop]))
-    text = f"{_kinds(made)} on {hop['node']}{' undone' if reply else _walked(made) if walks else ''}"
+    done = " undone" if reply else _walked(made) if walks else ""
+    text = f"{'+'.join(dict.fromkeys(kinds)).upper()} on {hop['node']}{done}"
     return Line("NAT", text, hop["time_ns"], tuple(made[0]["evidence"]), source=_source([hop]))
 
 

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from analysis.records import Record
 from analysis.terminal import STYLES, clock, duration, nat, plain, what, who
+from analysis.translations import undone
 
 _NAMES = {"nodePort": "nodePort", "port": "port", "containerPort": "containerPort"}
 
@@ -129,15 +130,16 @@ def _between(out: Console, record: Record, before: Record, hop: Record, *, reply
     if ends[0] == ends[1]:
         return
     here = [step for step in record["translations"] if step["node"] == hop["node"]]
-    step = next((step for step in here if reply or (step["before"], step["after"]) == ends), None)
-    if step is None:
-        how = "half-translated copy, as br_netfilter shows on a bridge" if here else "rewritten"
-    elif reply:
-        how = f"{'+'.join(step['kinds']).upper()} of {step['node']} undone"
-    else:
+    step = None if reply else next((step for step in here if (step["before"], step["after"]) == ends), None)
+    left = undone(here, before, hop) if reply else []
+    if left:
+        how = f"{'+'.join(left).upper()} of {hop['node']} undone"
+    elif step is not None:
         how = f"{'+'.join(step['kinds']).upper()} on {step['node']} ({', '.join(step['evidence'])})"
+    else:
+        how = "half-translated copy, as br_netfilter shows on a bridge" if here else "rewritten"
     out.print(Text.assemble(("  ┆ ", "cyan"), (plain(how), "yellow")), soft_wrap=True)
-    if step and step["rules"] and not reply:
+    if step and step["rules"]:
         rules = step["rules"]
         walked = f"{rules['mode']}, {rules['walked']} rules walked: {' → '.join(rules['chains'])}"
         out.print(Text.assemble(("  ┆ ", "cyan"), (plain(walked), "dim")), soft_wrap=True)

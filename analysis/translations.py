@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -92,3 +93,12 @@ def _rewritten(tuples: Table, before: Array, after: Array) -> tuple[Array, Array
     dnat, snat = (~same_end(tuples, before, side, after, side) for side in ("dst", "src"))
     elsewhere = (tuples["dst_hi"][before] != tuples["dst_hi"][after]) | (tuples["dst_lo"][before] != tuples["dst_lo"][after])
     return np.where(np.isin(tuples["proto"][before], (ICMP, ICMPV6)), elsewhere, dnat), snat
+
+
+def undone(steps: Iterable[Record], before: Record, hop: Record) -> list[str]:
+    """Which kinds of translation an answer leaves behind between two hops of one node, of those that `steps` made of its request.
+
+    Its source changes where DNAT is undone, its destination where SNAT is.
+    """
+    made = {kind for step in steps for kind in step["kinds"]}
+    return [kind for kind, end in (("dnat", "src"), ("snat", "dst")) if kind in made and before[end] != hop[end]]

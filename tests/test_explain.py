@@ -91,7 +91,9 @@ def test_an_ingress_request_tells_nat_its_child_and_why(hopline: Hopline) -> Non
     assert call.text.startswith(f"{child['id']} http {child['operation']} 200 to ")
     assert set(call.evidence) > set(child["parent_evidence"])
     assert f"confidence {child['parent_confidence']:.3f}" in call.evidence
-    first, established = (line for line in lines if line.kind == "NAT" and "undone" not in line.text)
+    first, established, *back = (line for line in lines if line.kind == "NAT")
+    assert [line.text.split()[0] for line in back] == ["SNAT", "DNAT"]  # seen on the bridge between the two
+    assert all(line.text.endswith(" undone") for line in back)
     assert first.text.startswith("first packet: DNAT+SNAT on ")
     assert "KUBE-NODEPORTS" in first.text
     assert "rules walked" not in established.text  # what follows a first packet walks none
