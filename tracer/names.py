@@ -18,6 +18,7 @@ from tracer.origin import INITIAL_TTLS, FirstPacket, could_be_door, masqueraded
 from tracer.pipeline import Reconstruction
 from tracer.status import REFUSED, TIMEOUT
 from tracer.surroundings import Surroundings
+from tracer.tuples import reverse_codes
 
 INSIDE_POD = ""
 
@@ -63,6 +64,26 @@ def _first_packets(traced: Reconstruction) -> tuple[dict[int, list[tuple[int, in
     return requests, answers
 
 
+def _unmasked(traced: Reconstruction) -> dict[int, tuple[int, int]]:
+    """Per connection the node and the tuple of an answer seen behind the answer to the first tuple seen, for the same server, turned round.
+
+    Its source is what the first tuple's was before a translation that no packet of the client's was seen in front of: br_netfilter
+    shows an answer on the bridge when SNAT is undone and DNAT is not.
+    """
+    hops, tuples = traced.hops, traced.tuples
+    connection, seen = hops["connection"], hops["tuple"]
+    first = traced.connections["first_seen"][connection]
+    same = tuples["flow"][seen] == tuples["flow"][first]
+    back = np.flatnonzero(hops["reply"][1:] & ~same[1:] & same[:-1] & (hops["node"][1:] == hops["node"][:-1])) + 1
+    back = back[connection[back] == connection[back - 1]]
+    answering = (("src_hi", "dst_hi"), ("src_lo", "dst_lo"), ("sport", "dport"))
+    rows = back[np.logical_and.reduce([tuples[one][seen[back]] == tuples[other][first[back]] for one, other in answering])]
+    if not len(rows):
+        return {}
+    columns = (hops["node"][rows], reverse_codes(tuples)[seen[rows]])
+    return dict(zip(connection[rows].tolist(), zip(*(each.tolist() for each in columns), strict=True), strict=True))
+
+
 class Naming:
     """Answers for one reconstruction, from the timeline, the nodes' links and the packets, and what is `around` them."""
 
@@ -73,6 +94,7 @@ class Naming:
         self._captured = {point.node for point in traced.points}
         self._own_addresses = {node: {a for link in known.values() for a in link.addresses} for node, known in links.items()}
         self._requests, self._answer = _first_packets(traced)
+        self._unmasked = _unmasked(traced)
         self._doors = self._find_doors(links)
         self._original_on: dict[int, set[str]] = {}  # nodes whose ledger has a tuple as an original one
         for node, before in zip(traced.entries["node"].tolist(), traced.entries["before"].tolist(), strict=True):
@@ -178,7 +200,20 @@ class Naming:
         named.candidates = [] if hidden else [first_seen]
         named.original = -1
         if client is None or client.kind != "pod":  # DNAT keeps the source; only a masquerade hides it, and never behind a pod's address
-            named.client, named.source = None, -1
+            named.client, named.source = self._masqueraded_client(connection, start_ns)
+
+    def _masqueraded_client(self, connection: int, start_ns: int) -> tuple[Owner | None, int]:
+        """Whom a masquerade hides, where the answer was seen past it: the client, and the tuple whose source it is; else None, -1.
+
+        Another node's address is no client's: that node may have masqueraded one of its own.
+        """
+        node, source = self._unmasked.get(connection, (-1, -1))
+        if source < 0:
+            return None, -1
+        client = self._client(connection, source, start_ns, PROTOCOL_NAMES.get(self._columns["proto"][connection], ""))
+        if client is not None and client.kind == "node" and client.node != self.traced.nodes[node]:
+            return None, -1
+        return client, source
 
     def _translated_before(self, connection: int, client: Owner | None, start_ns: int, protocol: str) -> tuple[bool | None, int]:
         """`(whether the first tuple seen had been translated before, evidence bits)`; None where that is possible."""
