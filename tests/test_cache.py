@@ -51,11 +51,12 @@ def test_a_second_run_says_the_same_and_reads_no_packet(hopline: Hopline, store:
         ("trace", SAMPLE, "--json", "--service", "demo/*"),
         ("explain", SAMPLE, "t1", "--no-packets", "--json"),
         ("report", SAMPLE, "-o", "-"),
+        ("compare", SAMPLE, SAMPLE, "--json"),
     )
     anew = [hopline(*command, "--no-cache") for command in commands]
     assert names(store) == [], "--no-cache keeps nothing"
     assert [hopline(*command) for command in commands] == anew
-    assert len(names(store)) == 3, "requests, records, a page"
+    assert len(names(store)) == 5, "requests, records, a page, two sides"
 
     def never(*_paths: object, **_options: object) -> None:
         pytest.fail("read again")

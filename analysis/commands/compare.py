@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from analysis.commands.options import EXIT_INPUT, EXIT_PROBLEMS, EXIT_USAGE, Cluster, Keys, fail, find_requests, load
+from analysis.commands.options import EXIT_INPUT, EXIT_PROBLEMS, EXIT_USAGE, Cluster, Keys, NoCache, answers, fail
 from analysis.commands.snapshot import quiet_pipe, write_page
 
 if TYPE_CHECKING:
     from analysis.compare import Side
-    from tracer.bundle import Bundle
+    from tracer.requests import RequestTrace
 
 BY = ("service", "hop", "node-pair")  # analysis.compare, whose import is slow; a test compares
 VARIED = ("mode", "kernel", "machine", "nodes", "captured nodes", "services")
@@ -40,6 +41,7 @@ def compare(
     html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with pictures as well.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite that file.")] = False,
     keys: Keys = None,
+    no_cache: NoCache = False,
 ) -> None:
     """Compare recordings: NAT, connecting, requests, hops, failures, retransmissions, load balancing; mode against mode, before and after.
 
@@ -68,14 +70,19 @@ def compare(
     from analysis.compare import build  # noqa: PLC0415 - imports are slow, --help is not
     from analysis.compare import compare as run  # noqa: PLC0415
 
-    read = [load([path], cluster, no_ledger=False, no_rules=False, no_cluster=False) for path in bundles]
-    named = zip(_names(bundles), read, strict=True)
-    sides = [_side(name, bundle, grouped, keys, seed) for name, bundle in named]
+    sides, unread = [], False
+    for path, name in zip(bundles, _names(bundles), strict=True):
+        found = answers([path], cluster, no_ledger=False, no_rules=False, no_cluster=False, keys=keys, no_cache=no_cache)
+        side, damaged = found.made(f"side {name} {grouped} {seed}", partial(_side, name, grouped, seed))
+        if side is None:
+            fail(f"{name}: no packets could be read (give a bundle with captures of the traffic to compare)", EXIT_INPUT)
+        sides.append(side)
+        unread |= damaged
     told = run(sides, level=level, seed=seed, varied=purpose)
     if html is not None:
         write_page(html, build(told, sides, " against ".join(side.name for side in sides)), force=force)
     _print(told, as_json=as_json)
-    if any(problem.severity == "error" for bundle in read for problem in bundle.problems):
+    if unread:
         raise typer.Exit(EXIT_PROBLEMS)
 
 
@@ -94,27 +101,28 @@ def _names(paths: list[Path]) -> list[str]:
     return found
 
 
-def _side(name: str, bundle: Bundle, by: tuple[str, ...], keys: Path | None, seed: int) -> Side:
+def _side(name: str, by: tuple[str, ...], seed: int, found: RequestTrace) -> tuple[Side | None, bool]:
+    """`(what is compared of a bundle, whether some of it could not be read at all)`; None without packets."""
     from analysis.compare import Side, fingerprint, measured, positions, recordings, spreads  # noqa: PLC0415
     from analysis.frames import from_records  # noqa: PLC0415
     from analysis.requests import RequestRecorder  # noqa: PLC0415
     from analysis.summary import not_seen, summarise, summarise_requests  # noqa: PLC0415
     from tracer.bundle_files import ACCOUNT  # noqa: PLC0415
-    from tracer.trace import trace  # noqa: PLC0415
 
-    traced = trace(bundle)
-    recorder = RequestRecorder(find_requests(traced, keys))
+    bundle, recorder = found.trace.bundle, RequestRecorder(found)
+    unread = any(problem.severity == "error" for problem in bundle.problems)
     records, connections = list(recorder), recorder.connection_records
     if not records:
-        fail(f"{name}: no packets could be read (give a bundle with captures of the traffic to compare)", EXIT_INPUT)
-    told = summarise(traced) | {"requests": summarise_requests(recorder.found, records)}
+        return None, unread
+    told = summarise(found.trace) | {"requests": summarise_requests(found, records)}
     missing = not_seen(told)
     frames = from_records(connections, records, missing)
     accounts = [path.read_bytes() for path in bundle.files.get(ACCOUNT, [])]
-    return Side(
-        name, fingerprint(traced, accounts, len(records), missing), measured(frames, by),
-        recordings(accounts), spreads(traced, connections, seed=seed), positions(frames),
+    side = Side(
+        name, fingerprint(found.trace, accounts, len(records), missing), measured(frames, by),
+        recordings(accounts), spreads(found.trace, connections, seed=seed), positions(frames),
     )  # fmt: skip
+    return side, unread
 
 
 def _print(told: dict[str, Any], *, as_json: bool) -> None:
