@@ -50,12 +50,15 @@ class Local:
         with ThreadPoolExecutor(READERS) as readers:
             return list(readers.map(one, files))
 
-    def deal_out(self, files: Sequence[CaptureFile], dealt: Deal, folder: Path) -> None:
-        """The packets of every capture into files of `folder`."""
+    def deal_out(self, files: Sequence[CaptureFile], dealt: Deal, folder: Path, *, rest: bool = False) -> None:
+        """The packets of every capture into files of `folder`; those of no connection too if `rest`."""
 
         def one(number: int, file: CaptureFile) -> None:
+            def told(position: int) -> None:
+                self._reading(f"{file.path}, dealt out", position)
+
             with self._opened.stream(file) as stream:
-                spill.deal_out(file, stream, number, dealt, folder, lambda position: self._reading(f"{file.path}, dealt out", position))
+                spill.deal_out(file, stream, number, dealt, folder, told, rest=rest)
 
         with ThreadPoolExecutor(READERS) as readers:
             list(readers.map(one, range(len(files)), files))

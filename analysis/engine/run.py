@@ -23,9 +23,9 @@ from analysis.engine.work import Work, node_names
 from analysis.filters import Filters
 from probes.schema import OBSERVATIONS, Problem, size
 from tracer.bundle import Bundle, Opened, read_packets
-from tracer.bundle_files import STANDARD_INPUT
+from tracer.bundle_files import STANDARD_INPUT, CaptureFile
 from tracer.partitions import Cut, Links, deal, link_evidence
-from tracer.surroundings import glimpse, surroundings, together
+from tracer.surroundings import Glimpse, glimpse, surroundings, together
 
 if TYPE_CHECKING:
     from analysis.engine.cluster import Cluster
@@ -131,6 +131,37 @@ def through_files(opened: Opened, asked: Asked, machine: Local | Cluster) -> Con
 
 
 def _through(folder: Path, opened: Opened, asked: Asked, machine: Local | Cluster) -> Connections:
+    scanned = scan(opened, machine)
+    bundle = scanned.bundle
+    count = asked.partitions or max(machine.processes, math.ceil(scanned.rows / OBSERVATIONS_AT_ONCE))
+    dealt = deal(scanned.links, count)
+    around = surroundings(scanned.seen, bundle.points, bundle.links, bundle.timeline)
+    files, points = scanned.files, scanned.first_points
+    del scanned  # what was linked is as large as many partitions
+    folder = folder / f"parts-{count}"  # their number may follow that of processes, which another run has more or less of
+    folder.mkdir(exist_ok=True)
+    machine.deal_out(files, dealt, folder)
+    work = Work(bundle, around, dealt, asked.filters(_first_ns(bundle)), asked.most)
+    return _stitched(work, machine, partial(spill.packets_of, folder, points), folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """What the first reading of all captures tells: `bundle` is without packets, `files` are those that could be opened.
+
+    `first_points[i]` is the number that point 0 of `files[i]` has, `rows` how many observations there are.
+    """
+
+    bundle: Bundle
+    files: list[CaptureFile]
+    first_points: list[int]
+    links: list[Links]
+    seen: Glimpse
+    rows: int
+
+
+def scan(opened: Opened, machine: Local | Cluster) -> Scanned:
+    """Read all captures for the first time."""
     found = machine.scan(opened.captures)
     scans = [each for each in found if not isinstance(each, Problem)]
     files = [file for file, each in zip(opened.captures, found, strict=True) if not isinstance(each, Problem)]
@@ -143,15 +174,8 @@ def _through(folder: Path, opened: Opened, asked: Asked, machine: Local | Cluste
     )  # fmt: skip
     links = Links()
     link_evidence(links, bundle.ledgers, bundle.sockets)
-    count = asked.partitions or max(machine.processes, math.ceil(sum(each.rows for each in scans) / OBSERVATIONS_AT_ONCE))
-    dealt = deal([links, *(each.links for each in scans)], count)
-    around = surroundings(together([each.seen for each in scans], points), bundle.points, bundle.links, bundle.timeline)
-    del scans, found, links  # what was linked is as large as many partitions
-    folder = folder / f"parts-{count}"  # their number may follow that of processes, which another run has more or less of
-    folder.mkdir(exist_ok=True)
-    machine.deal_out(files, dealt, folder)
-    work = Work(bundle, around, dealt, asked.filters(_first_ns(bundle)), asked.most)
-    return _stitched(work, machine, partial(spill.packets_of, folder, points), folder)
+    seen = together([each.seen for each in scans], points)
+    return Scanned(bundle, files, points, [links, *(each.links for each in scans)], seen, sum(each.rows for each in scans))
 
 
 def _stitched(work: Work, machine: Local | Cluster, packets: Packets, folder: Path) -> Connections:

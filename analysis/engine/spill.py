@@ -18,7 +18,7 @@ from analysis.engine.work import node_names
 from probes.capture import CaptureStatistics, read_pieces
 from probes.schema import OBSERVATIONS, ObservationPoint, Problem, Table, size
 from tracer.bundle_files import CaptureFile
-from tracer.partitions import Cut, Deal, FlowNumbers, Links, flow_hashes, linked_rows
+from tracer.partitions import Cut, Deal, FlowNumbers, Links, flow_hashes, linked_rows, with_rest
 from tracer.surroundings import Glimpse, glimpse, together
 from tracer.tuples import FIELDS
 
@@ -59,8 +59,13 @@ def part_file(folder: Path, capture: int, part: int) -> Path:
     return folder / f"packets-{part}-{capture}.arrow"
 
 
-def deal_out(file: CaptureFile, stream: BinaryIO, number: int, dealt: Deal, folder: Path, progress: Progress = nothing) -> None:
-    """Read the bytes of `file`, the capture of that `number`, again and write each partition's `part_file`: all of them, or none."""
+def deal_out(
+    file: CaptureFile, stream: BinaryIO, number: int, dealt: Deal, folder: Path, progress: Progress = nothing, *, rest: bool = False
+) -> None:  # fmt: skip
+    """Read the bytes of `file`, the capture of that `number`, again and write each partition's `part_file`: all of them, or none.
+
+    Packets of no connection are left out, unless `rest`.
+    """
     import pyarrow as pa  # noqa: PLC0415 - packets in memory do without
 
     schema = pa.schema([(column.name, pa.from_numpy_dtype(np.dtype(column.dtype))) for column in OBSERVATIONS.columns])
@@ -78,7 +83,7 @@ def deal_out(file: CaptureFile, stream: BinaryIO, number: int, dealt: Deal, fold
             numbers = flows.of(flow_hashes({name: table[name][rows] for name in FIELDS}))
             parts = np.concatenate([parts, dealt.of(flows.flows[len(parts) :])])
             part[rows] = parts[numbers]
-            cut = Cut(table, part, len(paths), first)
+            cut = Cut(table, with_rest(table, part, dealt, first) if rest else part, len(paths), first)
             for which, writer in enumerate(writers):
                 mine = cut.table(which)
                 if size(mine):

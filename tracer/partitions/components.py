@@ -18,18 +18,33 @@ LINKS_AT_ONCE = 1 << 22  # that are paired, beside all flows
 
 @dataclass(frozen=True, slots=True)
 class Deal:
-    """Which of `count` partitions (int32) each flow (uint64, `flow_hashes`) is in."""
+    """Which of the groups (uint64) that are linked each flow (uint64, `flow_hashes`, in order) is in, and which of `count` partitions."""
 
     flows: Array
-    parts: Array
+    groups: Array
     count: int
+
+    @property
+    def parts(self) -> Array:
+        """The partition (int32) of each flow."""
+        return self.part_of(self.groups)
 
     def of(self, flows: Array) -> Array:
         """The partition (int32) of each of `flows`, -1 where it was not dealt out."""
+        groups, known = self.groups_of(flows)
+        return np.where(known, self.part_of(groups), np.int32(-1))
+
+    def groups_of(self, flows: Array) -> tuple[Array, Array]:
+        """`(groups, known)` of each of `flows`; one that was not dealt out (not `known`) is a group by itself."""
         if not len(self.flows):
-            return np.full(len(flows), -1, "i4")
+            return flows, np.zeros(len(flows), bool)
         at = np.minimum(np.searchsorted(self.flows, flows), len(self.flows) - 1)
-        return np.where(self.flows[at] == flows, self.parts[at], -1)
+        known = self.flows[at] == flows
+        return np.where(known, self.groups[at], flows), known
+
+    def part_of(self, groups: Array) -> Array:
+        """The partition (int32) that each of `groups` is in."""
+        return (mix(groups) % np.uint64(self.count)).astype("i4")
 
 
 def deal(links: Sequence[Links], count: int) -> Deal:
@@ -43,9 +58,8 @@ def deal(links: Sequence[Links], count: int) -> Deal:
     root, _ = groups.roots()
     lowest = known.flows.copy()
     np.minimum.at(lowest, root, known.flows)
-    part = (mix(lowest[root]) % np.uint64(count)).astype("i4")
     order = np.argsort(known.flows)
-    return Deal(known.flows[order], part[order], count)
+    return Deal(known.flows[order], lowest[root][order], count)
 
 
 def _ranges(links: Sequence[Links], numbers: Sequence[Array]) -> Iterator[tuple[Array, Array]]:

@@ -13,6 +13,7 @@ from tracer.ledger import ledger_tuples
 from tracer.partitions.components import Deal
 from tracer.partitions.links import Links, flow_hashes
 from tracer.sockets import socket_tuples
+from tracer.tuples import FIELDS
 
 
 class Cut:
@@ -42,6 +43,17 @@ class Cut:
         inside = table["outer"] >= 0
         table["outer"][inside] = np.searchsorted(rows, self._outer[rows[inside]])
         return table
+
+
+def with_rest(observations: Table, part: Array, dealt: Deal, first: int = 0) -> Array:
+    """`part` as `Cut` takes it, with a partition for every row: packets of no connection go by their flow, and with what they carry."""
+    alone = part < 0
+    outer = observations["outer"]
+    alone[outer[outer >= 0] - first] = False
+    flows = flow_hashes({name: observations[name][alone] for name in FIELDS})
+    whole = part.copy()
+    whole[alone] = dealt.part_of(dealt.groups_of(flows)[0])
+    return whole
 
 
 def link_evidence(links: Links, ledgers: Mapping[str, Table], sockets: Mapping[str, Sockets]) -> None:
