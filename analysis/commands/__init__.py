@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from analysis.commands.agent import agent
+from analysis.commands.archive import archive
 from analysis.commands.bench import bench
 from analysis.commands.clocks import clocks
 from analysis.commands.collect import collect
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (trace, show, explain, report, compare, clocks, record, collect, snapshot, watch, synth, doctor):
+for command in (trace, show, explain, report, compare, clocks, record, collect, snapshot, watch, archive, synth, doctor):
     app.command()(command)
 app.add_typer(bench, name="bench")
 app.add_typer(agent, name="agent")

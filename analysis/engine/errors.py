@@ -7,3 +7,7 @@ class SpillError(Exception):
 
 class ClusterError(Exception):
     """Dask cannot do it."""
+
+
+class ArchiveError(Exception):
+    """There, or of that, no archive can be made."""

@@ -64,8 +64,10 @@ def text_of(folder: Path, part: int) -> memoryview:
         return memoryview(b"") if empty else memoryview(mmap.mmap(number, 0, access=mmap.ACCESS_READ))
 
 
-def claim(folder: Path, inputs: Iterable[Path], asked: object) -> None:
+def claim(folder: Path, inputs: Iterable[Path], asked: object, name: str = RUN) -> None:
     """Make `folder` that of a run of these `inputs` (files, as they are now) and what is `asked` of them, or go on with it.
+
+    The file `name` in it tells which run that is.
 
     SpillError where it holds anything else.
     """
@@ -76,7 +78,7 @@ def claim(folder: Path, inputs: Iterable[Path], asked: object) -> None:
         "asked": hashlib.blake2b(repr(asked).encode(), digest_size=16).hexdigest(),
         "inputs": _state(inputs),
     }
-    there = folder / RUN
+    there = folder / name
     if there.exists():
         if json.loads(there.read_text()) != run:
             why = "is a run's of other input, or that asked for something else, or another hopline's"
@@ -86,7 +88,7 @@ def claim(folder: Path, inputs: Iterable[Path], asked: object) -> None:
         folder.mkdir(parents=True, exist_ok=True)  # in an object store, folders are there when something is in them
     elif any(folder.iterdir()):
         raise SpillError(f"{folder} is neither empty nor what an interrupted run left (name another folder)")
-    unfinished = there.with_name(f"{RUN}.{os.getpid()}.part")
+    unfinished = there.with_name(f"{name}.{os.getpid()}.part")
     unfinished.write_text(json.dumps(run, indent=2))
     unfinished.rename(there)
 

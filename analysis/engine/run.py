@@ -16,7 +16,7 @@ import numpy as np
 
 from analysis.engine import spill
 from analysis.engine.connections import Connections
-from analysis.engine.errors import ClusterError
+from analysis.engine.errors import ClusterError, SpillError
 from analysis.engine.files import claim, finished, text_of
 from analysis.engine.local import Local, Packets, Reading, Working
 from analysis.engine.work import Work, node_names
@@ -29,6 +29,7 @@ from tracer.surroundings import Glimpse, glimpse, surroundings, together
 
 if TYPE_CHECKING:
     from analysis.engine.cluster import Cluster
+    from tracer.archive import Archive
 
 LOCAL, DASK = "local", "dask"
 WORTH_FORKING = 200_000  # observations
@@ -62,7 +63,8 @@ def trace_connections(opened: Opened, asked: Asked, reading: Reading, working: W
     if asked.engine == DASK:
         return _on_cluster(opened, asked, working)
     here = Local(opened, asked.processes, reading, working)
-    return through_files(opened, asked, here) if asked.spill is not None or not _fits(opened) else in_memory(opened, asked, here, reading)
+    in_files = asked.spill is not None or opened.archive is not None or not _fits(opened)
+    return through_files(opened, asked, here) if in_files else in_memory(opened, asked, here, reading)
 
 
 def _on_cluster(opened: Opened, asked: Asked, working: Working) -> Connections:
@@ -125,12 +127,16 @@ def through_files(opened: Opened, asked: Asked, machine: Local | Cluster) -> Con
         with tempfile.TemporaryDirectory(prefix="hopline-") as folder:
             return _through(Path(folder), opened, asked, machine)
     inputs = [path for paths in opened.bundle.files.values() for path in paths]
+    if opened.archive is not None:
+        inputs.append(opened.archive.path)
     used = sorted(opened.bundle.ledgers), sorted(opened.bundle.rules), opened.bundle.timeline.empty
     claim(asked.spill, inputs, (asked.filters(0), asked.most, asked.partitions, *used))
     return _through(asked.spill, opened, asked, machine)
 
 
 def _through(folder: Path, opened: Opened, asked: Asked, machine: Local | Cluster) -> Connections:
+    if opened.archive is not None:
+        return _archived(opened.archive, folder, opened, asked, machine)
     scanned = scan(opened, machine)
     bundle = scanned.bundle
     count = asked.partitions or max(machine.processes, math.ceil(scanned.rows / OBSERVATIONS_AT_ONCE))
@@ -143,6 +149,16 @@ def _through(folder: Path, opened: Opened, asked: Asked, machine: Local | Cluste
     machine.deal_out(files, dealt, folder)
     work = Work(bundle, around, dealt, asked.filters(_first_ns(bundle)), asked.most)
     return _stitched(work, machine, partial(spill.packets_of, folder, points), folder)
+
+
+def _archived(archive: Archive, folder: Path, opened: Opened, asked: Asked, machine: Local | Cluster) -> Connections:
+    """The connections of an archive, whose parts are there as they are wanted."""
+    if asked.partitions not in (None, archive.contents.parts):
+        raise SpillError(f"{archive.folder} has {archive.contents.parts} parts, and keeps them (leave --partitions out)")
+    bundle = opened.archived(archive, OBSERVATIONS.empty())
+    around = surroundings(archive.contents.seen, bundle.points, bundle.links, bundle.timeline)
+    work = Work(bundle, around, archive.dealt(), asked.filters(_first_ns(bundle)), asked.most)
+    return _stitched(work, machine, archive.part, folder)
 
 
 @dataclass(frozen=True, slots=True)
