@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, BinaryIO, TypeVar
+from typing import IO, TYPE_CHECKING, BinaryIO, TypeVar
 
 from probes.accounts import read_account
 from probes.capture import Capture, CaptureStatistics, read_capture
@@ -31,6 +31,7 @@ from probes.sockets import Sockets, read_sockets
 from probes.threads import USES, read_uses
 from tracer.bundle_files import (
     ACCOUNT,
+    ARCHIVE,
     CAPTURE,
     CLUSTER,
     DROPS_FILE,
@@ -46,12 +47,16 @@ from tracer.bundle_files import (
     BundleError,
     CaptureFile,
     find_files,
+    folders_of,
     kind_of,
     node_of,
     unpack,
 )  # fmt: skip
 from tracer.cluster import Timeline, read_cluster
 from tracer.rules import ProxyRules, read_rules
+
+if TYPE_CHECKING:
+    from tracer.archive import Archive
 
 _INTERFACE_NAME = re.compile(r"(?!pcap|cap$|ntar)[A-Za-z]")  # `node-a.eth0.pcap`; not the number or time of a capture that rotates
 
@@ -79,6 +84,7 @@ class Bundle:
     uses: dict[str, Table] = field(default_factory=dict)
     drops: dict[str, Drops] = field(default_factory=dict)
     natpaths: dict[str, NatPath] = field(default_factory=dict)
+    has_payload: bool = True  # False where packets come from an archive, which keeps none
 
 
 class _Reading:
@@ -217,6 +223,7 @@ class Opened:
     bundle: Bundle
     captures: list[CaptureFile]
     later: list[Problem]
+    archive: Archive | None = None  # has the packets instead of captures
 
     def stream(self, capture: CaptureFile) -> BinaryIO:
         """The bytes of `capture`; OSError where it cannot be opened."""
@@ -245,6 +252,11 @@ class Opened:
             origins=list(origins), problems=[*self.bundle.problems, *problems, *self.later],
         )  # fmt: skip
 
+    def archived(self, archive: Archive, observations: Table) -> Bundle:
+        """The bundle with `observations` of the archive that it is."""
+        contents = archive.contents
+        return self.complete(observations, contents.points, archive.origins, contents.captures, archive.problems)
+
 
 def unopened(path: Path, error: OSError) -> Problem:
     """What is said of a file that cannot be opened."""
@@ -262,11 +274,12 @@ def open_bundle(
 ) -> Opened:
     """Find a bundle's files, and read all but the captures; arguments and errors as in `read_bundle`."""
     files = find_files(paths)
+    archive = _archive(files)
     files.setdefault(CLUSTER, []).extend(cluster)
-    folders = frozenset(path if path.is_dir() else path.parent for path in paths if path != STANDARD_INPUT)
+    folders = folders_of(paths)
     kept = tempfile.TemporaryFile(prefix="hopline-") if keep_input and STANDARD_INPUT in files[CAPTURE] else None  # noqa: SIM115 - the bundle's
     reading = _Reading(files, folders)
-    captures = reading.captures()
+    captures = [] if archive else reading.captures()
     links = {node: read_links(content) for node, _, content in reading.by_node(LINKS)}
     timeline, problems = read_cluster(files[CLUSTER]) if use_cluster else (Timeline(), [])
     for node, known in links.items():
@@ -279,9 +292,23 @@ def open_bundle(
     drops, natpaths = reading.joined(DROPS_FILE, read_drops), reading.joined(NATPATH_FILE, read_natpath)
     accounts = [problem for _, path, content in reading.by_node(ACCOUNT) for problem in read_account(content, path.name)]
     bundle = Bundle(
-        OBSERVATIONS.empty(), [], {}, ledgers, links, rules, timeline, files, [], kept, reading.problems, sockets, uses, drops, natpaths
-    )
-    return Opened(bundle, captures, [*accounts, *problems])
+        OBSERVATIONS.empty(), [], {}, ledgers, links, rules, timeline, files, [], kept, reading.problems, sockets, uses, drops, natpaths,
+        archive is None,
+    )  # fmt: skip
+    return Opened(bundle, captures, [*accounts, *problems], archive)
+
+
+def _archive(files: dict[str, list[Path]]) -> Archive | None:
+    """The archive that is among `files`, where captures then take its place."""
+    if ARCHIVE not in files:
+        return None
+    from tracer.archive import open_archive  # noqa: PLC0415 - Parquet is slow to load
+
+    (path,) = files.pop(ARCHIVE)
+    archive = open_archive(path.parent)
+    archive.check(files)
+    files[CAPTURE] = archive.captures
+    return archive
 
 
 def read_bundle(
@@ -307,6 +334,8 @@ def read_bundle(
 
 def read_packets(opened: Opened, progress: Callable[[str, int], None] = lambda _file, _position: None) -> Bundle:
     """Read all captures of a bundle into memory."""
+    if opened.archive is not None:
+        return opened.archived(opened.archive, opened.archive.packets())
     problems: list[Problem] = []
 
     def read(file: CaptureFile) -> Capture | None:

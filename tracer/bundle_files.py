@@ -12,9 +12,11 @@ from typing import BinaryIO
 import zstandard
 
 CAPTURE, LEDGER_FILE, NETLINK, LINKS, RULES, CLUSTER, SETTINGS = "capture", "ledger", "netlink", "links", "rules", "cluster", "settings"
-ACCOUNT = "account"
+ACCOUNT, ARCHIVE = "account", "archive"
 SOCKETS_FILE, THREADS_FILE, DROPS_FILE, NATPATH_FILE = "sockets", "threads", "drops", "natpath"
 STANDARD_INPUT = Path("-")
+ARCHIVE_FILE = "archive.json"  # makes a folder an archive
+UNFINISHED_FILE = "archive.unfinished.json"  # until it is one
 
 _PACKED = r"(\.gz|\.zst)?$"
 KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (  # the first that fits a file's name tells what it is
@@ -30,6 +32,7 @@ KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (  # the first that fits a file
     (CLUSTER, re.compile(r"(cluster[^/]*\.(json|ya?ml)|watch[^/]*\.jsonl)" + _PACKED)),
     (ACCOUNT, re.compile(r".*\.recording\.json$")),
     (SETTINGS, re.compile(r"bundle\.toml$")),
+    (ARCHIVE, re.compile(re.escape(ARCHIVE_FILE) + "$")),
 )
 _CAPTURE_MAGICS = (b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1", b"\x0a\x0d\x0d\x0a")
 
@@ -66,7 +69,10 @@ def _kind_by_content(path: Path) -> str:
 
 
 def find_files(paths: Sequence[Path]) -> dict[str, list[Path]]:
-    """Files by kind: those in the folders of `paths` that their names tell, and every file given by itself. BundleError if none."""
+    """Files by kind: those in the folders of `paths` that their names tell, and every file given by itself.
+
+    BundleError where there is no capture, nor an archive that stands for several.
+    """
     found: dict[str, list[Path]] = {}
     for path in paths:
         if path == STANDARD_INPUT:
@@ -82,10 +88,19 @@ def find_files(paths: Sequence[Path]) -> dict[str, list[Path]]:
             found.setdefault(kind_of(path) or _kind_by_content(path), []).append(path)
         else:
             raise BundleError(f"{path}: no such file or folder (give a bundle folder, or captures by name)")
-    if CAPTURE not in found:
-        names = ", ".join(str(path) for path in paths)
+    names = ", ".join(str(path) for path in paths)
+    if len(found.get(ARCHIVE, [])) + (CAPTURE in found) > 1:
+        raise BundleError(f"{names}: an archive is read by itself (leave the others out, or archive all of them together)")
+    if CAPTURE not in found and ARCHIVE not in found:
+        if any((path / UNFINISHED_FILE).exists() for path in paths):
+            raise BundleError(f"{names}: an archive that is not finished (run the `hopline archive` that was interrupted again)")
         raise BundleError(f"{names}: no captures found (expected files such as node-a.pcap, node-a.pcapng.gz or node-a/*.pcapng)")
     return found
+
+
+def folders_of(paths: Sequence[Path]) -> frozenset[Path]:
+    """The folders that `paths` are, or are in."""
+    return frozenset(path if path.is_dir() else path.parent for path in paths if path != STANDARD_INPUT)
 
 
 def node_of(path: Path, settings: dict[str, str], folders: frozenset[Path]) -> str:

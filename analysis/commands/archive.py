@@ -59,7 +59,8 @@ def archive(
     frames = sum(each.frames for each in contents.captures.values())
     if not frames:
         fail("no packets could be read", EXIT_INPUT)
-    said = f"{frames:,} packets ({rows:,} rows), {size_bytes / 1e6:,.1f} MB in {contents.parts} parts"
+    parts = "1 part" if contents.parts == 1 else f"{contents.parts} parts"
+    said = f"{frames:,} packets ({rows:,} rows), {size_bytes / 1e6:,.1f} MB in {parts}"
     typer.echo(f"{shlex.quote(str(output))}: {said}", err=True)
     if any(problem.severity == "error" for problem in opened.bundle.problems + contents.problems):
         raise typer.Exit(EXIT_PROBLEMS)

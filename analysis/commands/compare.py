@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from analysis.commands.options import EXIT_INPUT, EXIT_PROBLEMS, EXIT_USAGE, Cluster, Keys, NoCache, answers, fail
+from analysis.commands.places import is_archive
 from analysis.commands.snapshot import quiet_pipe, write_page
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def compare(
                 fail(f"{option} {each}: not one of {', '.join(known)}", EXIT_USAGE)
     if len(bundles) < 2:
         fail("one bundle cannot be compared (give two or more: hopline compare A B)", EXIT_USAGE)
+    if len(set(map(is_archive, bundles))) > 1:
+        fail("an archive has no requests, the other has (archive both: hopline archive)", EXIT_USAGE)
     if html is not None and html.exists() and not force:
         fail(f"{html} exists (name another file, or overwrite it with --force)", EXIT_USAGE)
     from analysis.compare import build  # noqa: PLC0415 - imports are slow, --help is not

@@ -91,6 +91,7 @@ def explain(
     from analysis.explain import Explainer  # noqa: PLC0415 - imports are slow, --help is not
     from analysis.requests import RequestRecorder  # noqa: PLC0415
     from probes.deep import lacking  # noqa: PLC0415
+    from tracer.requests.dissection import NO_PAYLOAD  # noqa: PLC0415
 
     known = answers([bundle], cluster, no_ledger=no_ledger, no_rules=no_rules, no_cluster=no_cluster, keys=keys, no_cache=no_cache)
     recorder = RequestRecorder(known.requests(), min_confidence)
@@ -99,7 +100,9 @@ def explain(
         fail(stories, EXIT_USAGE)
     problem = recorder.found.dissection.problem
     notes = [] if problem is None else [f"requests could not be read, every connection counts as one: {problem}"]
-    missing = lacking() if packets else None
+    missing = None
+    if packets:
+        missing = lacking() if recorder.trace.bundle.has_payload else NO_PAYLOAD
     if missing is not None:
         notes.append(f"packets are not dissected: {missing}")
     asked = stories if packets and missing is None else []

@@ -184,11 +184,14 @@ def open_input(
 
 
 def read(opened: Opened) -> Bundle:
-    """The whole bundle in memory, its packets too."""
-    from tracer.bundle import read_packets  # noqa: PLC0415 - imports are slow, --help is not
+    """The whole bundle in memory, its packets too; ends with EXIT_INPUT where an archive has none that can be read."""
+    from tracer.bundle import BundleError, read_packets  # noqa: PLC0415 - imports are slow, --help is not
 
-    with progress() as update:
-        return read_packets(opened, update)
+    try:
+        with progress() as update:
+            return read_packets(opened, update)
+    except BundleError as error:
+        fail(str(error), EXIT_INPUT)
 
 
 def load(

@@ -31,3 +31,13 @@ def place(path: Path) -> Path:
     except OSError as error:
         raise PlaceError(f"{url}: {error} (check the address and your credentials)") from None
     return cast("Path", found)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a bundle is an archive."""
+    from tracer.bundle_files import ARCHIVE_FILE  # noqa: PLC0415 - imports are slow, --help is not
+
+    try:
+        return path.name == ARCHIVE_FILE or (place(path) / ARCHIVE_FILE).exists()
+    except PlaceError:
+        return False

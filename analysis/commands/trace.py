@@ -25,6 +25,7 @@ from analysis.commands.options import (
     fail,
     open_input,
 )  # fmt: skip
+from analysis.commands.places import is_archive
 from analysis.commands.trace_shown import How, connections, print_json, print_table, requests, rows_on_screen, write_summary, write_tables
 
 PROTOCOLS = (  # what a record's protocol can be; a test compares
@@ -117,7 +118,7 @@ def trace(
         opened = open_input(paths, cluster, **left_out, keep_input=spill is not None or parquet is not None)
         shown = connections(opened, filters, most, How(partitions, workers, spill, engine, scheduler))
     else:
-        shown = requests(answers(paths, cluster, **left_out, keys=keys, no_cache=no_cache), min_confidence, filters)
+        shown = requests(answers(_with_payload(paths), cluster, **left_out, keys=keys, no_cache=no_cache), min_confidence, filters)
     told = shown.told
     if summary is not None:
         write_summary(summary, told)
@@ -136,6 +137,12 @@ def trace(
 def _check(option: str, value: str | None, known: Sequence[str]) -> None:
     if value is not None and value not in known:
         fail(f"{option} {value}: not one of {', '.join(known)}", EXIT_USAGE)
+
+
+def _with_payload(paths: list[Path]) -> list[Path]:
+    if any(map(is_archive, paths)):
+        fail("an archive keeps no payload, in which requests are (give --l4-only, or the bundle that it was made of)", EXIT_USAGE)
+    return paths
 
 
 def _moment(option: str, text: str | None, first_ns: int) -> int | None:

@@ -67,6 +67,7 @@ def connections(opened: Opened, filters: Callable[[int], Filters], most: int | N
     from analysis.engine.errors import ClusterError, SpillError  # noqa: PLC0415 - imports are slow, --help is not
     from analysis.engine.run import Asked, trace_connections  # noqa: PLC0415
     from analysis.summary import told  # noqa: PLC0415
+    from tracer.bundle import BundleError  # noqa: PLC0415
 
     try:
         spill = None if how.spill is None else place(how.spill)
@@ -75,7 +76,7 @@ def connections(opened: Opened, filters: Callable[[int], Filters], most: int | N
             found = trace_connections(opened, asked, reading, working)
     except SpillError as error:
         fail(str(error), EXIT_USAGE)
-    except (ClusterError, PlaceError) as error:
+    except (BundleError, ClusterError, PlaceError) as error:
         fail(str(error), EXIT_INPUT)
     except OSError as error:
         fail(f"packets cannot be kept in files: {error} (check the folder of --spill, or TMPDIR, and its free space)", EXIT_OUTPUT)

@@ -55,9 +55,9 @@ def write_archive(opened: Opened, folders: frozenset[Path], folder: Path, layout
     evidence = _places(opened.bundle.files, folders)
     inputs = [path for paths in opened.bundle.files.values() for path in paths]
     claim(folder, inputs, layout, UNFINISHED_FILE)
-    sizes = {name: _copied(path, folder / PurePosixPath(name)) for name, path in evidence.items()}
     scanned = scan(opened, machine)
     bundle = scanned.bundle
+    sizes = {name: _copied(path, folder / PurePosixPath(name)) for name, path in evidence.items()}
     count = layout.parts or max(1, math.ceil(scanned.rows / ROWS_PER_PART))
     dealt = deal(scanned.links, count)
     capture_of_point = np.searchsorted(scanned.first_points, np.arange(len(bundle.points)), "right") - 1

@@ -64,6 +64,12 @@ def link_evidence(links: Links, ledgers: Mapping[str, Table], sockets: Mapping[s
         links.join(*socket_tuples(each.table))
 
 
+def evidence_flows(ledgers: Mapping[str, Table], sockets: Mapping[str, Sockets]) -> Array:
+    """The flows (uint64) by which `split_ledgers` and `split_sockets` tell whose lines are whose, in order."""
+    sides = [*(ledger_tuples(each)[0] for each in ledgers.values()), *(socket_tuples(each.table)[0] for each in sockets.values())]
+    return np.unique(np.concatenate([np.empty(0, "u8"), *map(flow_hashes, sides)]))
+
+
 def split_ledgers(ledgers: Mapping[str, Table], dealt: Deal, part: int) -> dict[str, Table]:
     """The lines about flows of partition `part`; every node is still there."""
     return {node: take(ledger, dealt.of(flow_hashes(ledger_tuples(ledger)[0])) == part) for node, ledger in ledgers.items()}

@@ -19,6 +19,7 @@ from tracer.requests.streams import segments
 HEAD_BYTES = 64  # of each side's first piece, enough to tell the protocol
 IN_ORDER = frozenset({"http", "mysql", "postgresql", "redis"})  # protocols in which one message follows another
 ENCRYPTED, TRUNCATED, LOST, UNKNOWN, NOT_DISSECTED = "encrypted", "truncated", "lost", "unknown protocol", "not dissected"
+NO_PAYLOAD = "an archive keeps no payload (give the bundle that it was made of)"
 
 
 @dataclass(slots=True)
@@ -58,6 +59,10 @@ def dissect(
     chosen = np.ones(size(traced.connections), bool) if wanted is None else wanted
     table = pieces(found.segments, traced.observations, chosen)
     if not size(table):
+        return found
+    if not bundle.has_payload:
+        found.problem = NO_PAYLOAD
+        found.unread = dict.fromkeys(np.unique(table["connection"]).tolist(), NOT_DISSECTED)
         return found
     content = payloads(bundle, table["row"], table["skip"], table["size"])
     found.protocols = _protocols(traced, table, content)
