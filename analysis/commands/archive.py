@@ -16,7 +16,9 @@ def archive(
     paths: Paths,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write, new or what an interrupted run left.")],
     cluster: Cluster = None,
-    bucket: Annotated[str, typer.Option(metavar="TIME", help="Packets of so long are together: 10m, 1h, 24h.")] = "1h",
+    bucket: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Packets of so long are together: 10m, 1h, 24h. Default: no more than 12 of them.")
+    ] = None,
     partitions: Annotated[
         int | None, typer.Option(min=1, help="Parts of whole connections. Default: one for each 500,000 packets.")
     ] = None,
@@ -34,8 +36,8 @@ def archive(
     Nothing in the input is ever changed. An interrupted run goes on where it was. Exit codes: 0 done, 1 done but some input could not be
     read at all, 2 wrong usage or the folder holds something else, 3 nothing to read, 4 the archive cannot be written.
     """
-    seconds = span_seconds(bucket, "--bucket")
-    if seconds < 1 or seconds != int(seconds):
+    seconds = None if bucket is None else span_seconds(bucket, "--bucket")
+    if seconds is not None and (seconds < 1 or seconds != int(seconds)):
         fail(f"--bucket {bucket}: give whole seconds, one or more", EXIT_USAGE)
     opened = open_input(paths, cluster, no_ledger=False, no_rules=False, no_cluster=False, keep_input=True)
     from analysis.commands.places import PlaceError, place  # noqa: PLC0415 - imports are slow, --help is not
@@ -47,7 +49,7 @@ def archive(
     try:
         folder = place(output)
         with phases() as (reading, working):
-            layout, machine = Layout(int(seconds), partitions), Local(opened, None, reading, working)
+            layout, machine = Layout(None if seconds is None else int(seconds), partitions), Local(opened, None, reading, working)
             contents = write_archive(opened, folders_of(list(map(place, paths))), folder, layout, machine, working)
     except (ArchiveError, SpillError) as error:
         fail(str(error), EXIT_USAGE)

@@ -30,15 +30,17 @@ from tracer.partitions import Deal, deal, evidence_flows, flow_hashes
 from tracer.tuples import FIELDS
 
 ROWS_PER_PART = 500_000
+BUCKETS_S = (60, 600, 3600, 6 * 3600, 24 * 3600)
+FEW = 12
 MOST_BUCKETS = 10_000
 PACKETS = "packets"
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How an archive is laid out: buckets of so many seconds; None is as many parts as fit."""
+    """How an archive is laid out: buckets of so many seconds, so many parts; None is what fits."""
 
-    bucket_s: int
+    bucket_s: int | None
     parts: int | None
 
 
@@ -58,6 +60,7 @@ def write_archive(opened: Opened, folders: frozenset[Path], folder: Path, layout
     scanned = scan(opened, machine)
     bundle = scanned.bundle
     sizes = {name: _copied(path, folder / PurePosixPath(name)) for name, path in evidence.items()}
+    bucket_s = layout.bucket_s or _fitting_bucket_s(bundle)
     count = layout.parts or max(1, math.ceil(scanned.rows / ROWS_PER_PART))
     dealt = deal(scanned.links, count)
     capture_of_point = np.searchsorted(scanned.first_points, np.arange(len(bundle.points)), "right") - 1
@@ -65,7 +68,7 @@ def write_archive(opened: Opened, folders: frozenset[Path], folder: Path, layout
     del scanned  # what was linked is as large as many parts
     _save_evidence_deal(folder, bundle, dealt)
     contents = Contents(
-        layout.bucket_s, count, bundle.captures, bundle.points, capture_of_point.tolist(),
+        bucket_s, count, bundle.captures, bundle.points, capture_of_point.tolist(),
         [path.name for path in bundle.files[CAPTURE]], _of_captures(bundle), seen, sizes,
     )  # fmt: skip
     marks = [folder / f"part-{part:03d}.unfinished.json" for part in range(count)]
@@ -75,7 +78,7 @@ def write_archive(opened: Opened, folders: frozenset[Path], folder: Path, layout
             machine.deal_out(files, dealt, Path(temporary), rest=True)
 
         def write(part: int) -> None:
-            written = _write_part(folder, part, spill.packets_of(Path(temporary), points, part), bundle.points, dealt, layout.bucket_s)
+            written = _write_part(folder, part, spill.packets_of(Path(temporary), points, part), bundle.points, dealt, bucket_s)
             _whole(marks[part], lambda file: file.write(json.dumps([asdict(each) for each in written]).encode()))
 
         for done, _ in enumerate(writers.map(write, left), count - len(left) + 1):
@@ -86,6 +89,13 @@ def write_archive(opened: Opened, folders: frozenset[Path], folder: Path, layout
     for path in (*marks, folder / UNFINISHED_FILE, *(folder / PACKETS).glob("**/*.part")):
         path.unlink()
     return contents
+
+
+def _fitting_bucket_s(bundle: Bundle) -> int:
+    """The shortest of BUCKETS_S of which FEW cover a bundle, so that files are not many and small."""
+    times = [time_ns for each in bundle.captures.values() for time_ns in (each.first_ns, each.last_ns) if time_ns is not None]
+    span_s = (max(times, default=0) - min(times, default=0)) / 1e9
+    return next((each for each in BUCKETS_S if span_s <= FEW * each), BUCKETS_S[-1])
 
 
 def _places(files: Mapping[str, list[Path]], folders: frozenset[Path]) -> dict[str, Path]:

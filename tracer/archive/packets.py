@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from probes.schema import OBSERVATIONS, Array, Column, ObservationPoint, Table, 
 from tracer.tuples import distinct, mix
 
 VERSION = 1
-ROWS_PER_GROUP = 1 << 16
+ROWS_PER_GROUP = 1 << 15
 _SCHEMA_KEY = b"hopline"
 
 # Columns of few values, as words: the place of a word is the number that OBSERVATIONS has; an empty one is null.
@@ -75,8 +76,15 @@ def write_packets(file: IO[bytes], observations: Table, depth: Array, points: Se
     pq.write_table(
         table, file, row_group_size=ROWS_PER_GROUP, compression="zstd", compression_level=3,
         use_dictionary=[column.name for column in COLUMNS if column.name not in _DELTA],
-        column_encoding=dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED"), write_page_checksum=True,
+        column_encoding=dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED"), write_page_checksum=True, **_blooms(columns),
     )  # fmt: skip
+
+
+def _blooms(columns: dict[str, pa.Array]) -> dict[str, Any]:
+    """Filters that tell which groups of rows have an address: connections lie together, so each has few of many."""
+    if "bloom_filter_options" not in signature(pq.ParquetWriter).parameters:  # before pyarrow 24
+        return {}
+    return {"bloom_filter_options": {end: {"ndv": max(1, len(columns[end].dictionary)), "fpp": 0.01} for end in ("src", "dst")}}
 
 
 def read_packets(paths: Sequence[Path], capture_of_point: Array) -> Table:
