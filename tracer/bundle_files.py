@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import zstandard
 
@@ -52,6 +53,11 @@ class CaptureFile:
     def open(self) -> BinaryIO:
         """Its bytes; OSError where that cannot be."""
         return self.path.open("rb")
+
+
+def afresh(path: Path) -> Path:
+    """`path` for a process that was forked: what fsspec opened before cannot be used there."""
+    return path if type(path) is type(Path()) else cast("Path", pickle.loads(pickle.dumps(path)))  # noqa: S301 - our own
 
 
 def kind_of(path: Path) -> str | None:

@@ -44,7 +44,7 @@ def archive(
     from analysis.engine.archive import Layout, write_archive  # noqa: PLC0415
     from analysis.engine.errors import ArchiveError, SpillError  # noqa: PLC0415
     from analysis.engine.local import Local  # noqa: PLC0415
-    from tracer.bundle_files import folders_of  # noqa: PLC0415
+    from tracer.bundle_files import BundleError, folders_of  # noqa: PLC0415
 
     try:
         folder = place(output)
@@ -53,14 +53,12 @@ def archive(
             contents = write_archive(opened, folders_of(list(map(place, paths))), folder, layout, machine, working)
     except (ArchiveError, SpillError) as error:
         fail(str(error), EXIT_USAGE)
-    except PlaceError as error:
+    except (BundleError, PlaceError) as error:
         fail(str(error), EXIT_INPUT)
     except OSError as error:
         fail(f"{output} cannot be written: {error} (check the folder and its free space, and TMPDIR's)", EXIT_OUTPUT)
     rows, size_bytes = (sum(getattr(each, name) for each in contents.packets) for name in ("rows", "size_bytes"))
     frames = sum(each.frames for each in contents.captures.values())
-    if not frames:
-        fail("no packets could be read", EXIT_INPUT)
     parts = "1 part" if contents.parts == 1 else f"{contents.parts} parts"
     said = f"{frames:,} packets ({rows:,} rows), {size_bytes / 1e6:,.1f} MB in {parts}"
     typer.echo(f"{shlex.quote(str(output))}: {said}", err=True)

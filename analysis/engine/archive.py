@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -25,7 +26,7 @@ from probes.decode.numbers import OUTER
 from probes.schema import Array, ObservationPoint, Problem, Table, take
 from tracer.archive import DEAL_FILE, Contents, PacketFile, depths, save_deal, write_packets
 from tracer.bundle import Bundle, Opened
-from tracer.bundle_files import ARCHIVE_FILE, CAPTURE, CLUSTER, UNFINISHED_FILE, kind_of
+from tracer.bundle_files import ARCHIVE_FILE, CAPTURE, CLUSTER, UNFINISHED_FILE, BundleError, kind_of
 from tracer.partitions import Deal, deal, evidence_flows, flow_hashes
 from tracer.tuples import FIELDS
 
@@ -48,7 +49,7 @@ def write_archive(opened: Opened, folders: frozenset[Path], folder: Path, layout
     """Make `folder` an archive of a bundle, all that its captures hold but payload; an interrupted run goes on.
 
     `folders` are the bundle's: where a file lies in them, it will lie in the archive. ArchiveError where that cannot be, SpillError where
-    the folder is in use for something else, OSError where a disk is full.
+    the folder is in use for something else, BundleError where there are no packets, OSError where a disk is full.
     """
     if opened.archive is not None:
         raise ArchiveError(f"{opened.archive.folder} is an archive itself (give the bundle that it was made of)")
@@ -59,6 +60,11 @@ def write_archive(opened: Opened, folders: frozenset[Path], folder: Path, layout
     claim(folder, inputs, layout, UNFINISHED_FILE)
     scanned = scan(opened, machine)
     bundle = scanned.bundle
+    if not any(each.frames for each in bundle.captures.values()):
+        (folder / UNFINISHED_FILE).unlink()
+        with suppress(OSError):  # in an object store it is gone by now
+            folder.rmdir()
+        raise BundleError("no packets could be read")
     sizes = {name: _copied(path, folder / PurePosixPath(name)) for name, path in evidence.items()}
     bucket_s = layout.bucket_s or _fitting_bucket_s(bundle)
     count = layout.parts or max(1, math.ceil(scanned.rows / ROWS_PER_PART))

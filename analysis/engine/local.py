@@ -17,7 +17,7 @@ from analysis.engine.stitch import Stitched
 from analysis.engine.work import Work
 from probes.schema import Problem, Table
 from tracer.bundle import Opened, unopened
-from tracer.bundle_files import CaptureFile
+from tracer.bundle_files import CaptureFile, afresh
 from tracer.partitions import Deal
 
 FORKS = sys.platform == "linux"  # elsewhere forked processes may not use the system's libraries
@@ -94,4 +94,4 @@ def _forked(work: Work, packets: Packets, parts: Sequence[int], folder: Path, pr
 def _stitch_shared(part: int) -> Stitched:
     assert _shared is not None
     work, packets, folder = _shared
-    return stitch_to_files(work, part, packets(part), folder)
+    return stitch_to_files(work, part, packets(part), afresh(folder))

@@ -17,7 +17,7 @@ import numpy as np
 from analysis.engine.work import node_names
 from probes.capture import CaptureStatistics, read_pieces
 from probes.schema import OBSERVATIONS, ObservationPoint, Problem, Table, size
-from tracer.bundle_files import CaptureFile
+from tracer.bundle_files import CaptureFile, afresh
 from tracer.partitions import Cut, Deal, FlowNumbers, Links, flow_hashes, linked_rows, with_rest
 from tracer.surroundings import Glimpse, glimpse, together
 from tracer.tuples import FIELDS
@@ -95,9 +95,9 @@ def deal_out(
 
 def packets_of(folder: Path, points: Sequence[int], part: int) -> Table:
     """The observations of a partition, from all its files in order; `points[i]` is the number that point 0 of capture i has."""
-    tables, rows = [], 0
+    tables, rows, here = [], 0, afresh(folder)
     for capture, base in enumerate(points):
-        for table in _batches(part_file(folder, capture, part)):
+        for table in _batches(part_file(here, capture, part)):
             table["point"] = table["point"] + np.uint32(base)
             table["outer"] = np.where(table["outer"] >= 0, table["outer"] + rows, -1)
             rows += size(table)

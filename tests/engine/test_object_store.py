@@ -67,6 +67,13 @@ def test_workers_that_share_nothing_but_the_store(store: dict[str, str], hopline
     assert "is a run's of other input" in other.stderr
 
 
+def test_an_archive_in_an_object_store(store: dict[str, str], hopline: Hopline) -> None:
+    done = run(store, "archive", "s3://bundles/failures", "-o", "s3://bundles/archive", "--bucket", "10s", "--partitions", "2")
+    assert (done.returncode, "in 2 parts" in done.stderr) == (0, True), done.stderr
+    found = run(store, "trace", "s3://bundles/archive", "--l4-only", "--json", "--workers", "2", "--spill", "s3://bundles/traced")
+    assert (found.returncode, found.stdout) == (0, hopline("trace", SAMPLE, "--l4-only", "--json").out), found.stderr
+
+
 def test_an_address_that_leads_nowhere_is_said(store: dict[str, str]) -> None:
     missing = run(store, "trace", "s3://bundles/other", "--l4-only")
     assert missing.returncode == NO_INPUT

@@ -14,7 +14,7 @@ from probes import addresses
 from probes.capture import CaptureStatistics
 from probes.schema import ObservationPoint, Problem, Table
 from tracer.archive.packets import VERSION, read_packets
-from tracer.bundle_files import ARCHIVE_FILE, LEDGER_FILE, NETLINK, SOCKETS_FILE, BundleError
+from tracer.bundle_files import ARCHIVE_FILE, LEDGER_FILE, NETLINK, SOCKETS_FILE, BundleError, afresh
 from tracer.partitions import Deal
 from tracer.surroundings import SENDERS, Glimpse
 
@@ -133,8 +133,9 @@ class Archive:
             return Deal(found["flows"], found["groups"], self.contents.parts)
 
     def _read(self, files: Sequence[PacketFile]) -> Table:
+        folder = afresh(self.folder)
         try:
-            return read_packets([self.folder / each.path for each in files], np.array(self.contents.capture_of_point, "u4"))
+            return read_packets([folder / each.path for each in files], np.array(self.contents.capture_of_point, "u4"))
         except (OSError, ValueError) as error:
             raise BundleError(f"{self.folder}: packets cannot be read: {error} (copy the archive again)") from None
 
