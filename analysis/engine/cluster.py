@@ -11,10 +11,11 @@ from distributed import Client, Future, LocalCluster, as_completed
 
 from analysis.engine import spill
 from analysis.engine.errors import ClusterError
-from analysis.engine.files import stitch_to_files
+from analysis.engine.files import load_sums, stitch_to_files
 from analysis.engine.local import Packets, Working
 from analysis.engine.stitch import Stitched
 from analysis.engine.work import Work
+from analysis.sums import Sums, merge
 from probes.schema import Problem
 from tracer.bundle import unopened
 from tracer.bundle_files import CaptureFile
@@ -50,6 +51,15 @@ class Cluster:
         futures = self._client.map(_stitch, parts, work=everywhere, packets=packets, folder=folder, retries=RETRIES, pure=False)
         for number, stitched in self._done("connections", futures):
             yield parts[number], stitched
+
+    def sums(self, parts: Sequence[int], folder: Path) -> Sums:
+        """The sums of all `parts`, which have been stitched into `folder`: pairs are put together where they are, and pairs of these."""
+        layer = self._client.map(load_sums, parts, folder=folder, retries=RETRIES, pure=False)
+        while len(layer) > 1:
+            pairs = [[*pair] for pair in zip(layer[::2], layer[1::2], strict=False)]
+            layer = [*self._client.map(merge, pairs, retries=RETRIES, pure=False), *layer[2 * len(pairs) :]]
+        found: Sums = layer[0].result()
+        return found
 
     def _done(self, what: str, futures: list[Future[Any]]) -> Iterator[tuple[int, Any]]:
         """`(number, result)` of `futures`, as they come."""

@@ -11,6 +11,7 @@ import numpy as np
 from analysis.engine.stitch import Stitched
 from analysis.records import policy_record
 from analysis.summary import Tally
+from analysis.sums import Sums
 from tracer.affinity import affinities
 from tracer.bundle import Bundle
 from tracer.policies import Policy
@@ -19,10 +20,13 @@ Record = dict[str, Any]
 
 
 class Connections:
-    """What partitions gave, as one: `texts[i]` are the bytes that `parts[i]` was written to. `bundle` is that of all, packets left out."""
+    """What partitions gave, as one: `texts[i]` are the bytes that `parts[i]` was written to. `bundle` is that of all, packets left out.
 
-    def __init__(self, bundle: Bundle, parts: Sequence[Stitched], texts: Sequence[memoryview]) -> None:
-        self.bundle, self._parts, self._texts = bundle, parts, texts
+    `sums` are of all connections, if they were asked for.
+    """
+
+    def __init__(self, bundle: Bundle, parts: Sequence[Stitched], texts: Sequence[memoryview], sums: Sums | None = None) -> None:
+        self.bundle, self.sums, self._parts, self._texts = bundle, sums, parts, texts
         self.tally = Tally()
         for part in parts:
             self.tally.add(part.tally)
@@ -47,16 +51,29 @@ class Connections:
     def lines(self, most: int | None = None) -> Iterator[str]:
         """Their records as JSON, those of the first `most`."""
         places = zip(self.numbers[:most].tolist(), self._part[:most].tolist(), self._place[:most].tolist(), strict=True)
-        for number, part, place in places:
-            first, end = self._parts[part].text[place : place + 2].tolist()
-            text = str(self._texts[part][first:end], "ascii")
-            if number in self._affinities:
-                text = _with_policy(text, self._affinities[number])
-            yield f'{{"id": "c{number}", "parent": null, "trace": "t{number}", {text[1:]}'
+        return (self._line(*each) for each in places)
 
     def records(self, most: int | None = None) -> Iterator[Record]:
         """The same as they were before."""
         return (json.loads(line) for line in self.lines(most))
+
+    def held(self) -> tuple[list[Record], list[int]]:
+        """The records that `sums` chose, in order, and which of their kinds each is of."""
+        assert self.sums is not None
+        chosen = self.sums.chosen()
+        found = []
+        for kind, part, row in zip(*(chosen[name].tolist() for name in ("kind", "part", "row")), strict=True):
+            place = int(np.searchsorted(self._parts[part].kept, row))
+            found.append((int(self._ranks[part][row]) + 1, part, place, kind))
+        found.sort()
+        return [json.loads(self._line(*each)) for *each, _ in found], [kind for *_, kind in found]
+
+    def _line(self, number: int, part: int, place: int) -> str:
+        first, end = self._parts[part].text[place : place + 2].tolist()
+        text = str(self._texts[part][first:end], "ascii")
+        if number in self._affinities:
+            text = _with_policy(text, self._affinities[number])
+        return f'{{"id": "c{number}", "parent": null, "trace": "t{number}", {text[1:]}'
 
     def _check_affinities(self) -> dict[int, Policy]:
         asked = [(int(ranks[row]) + 1, affine) for ranks, part in zip(self._ranks, self._parts, strict=True) for row, affine in part.affine]

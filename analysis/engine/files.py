@@ -9,12 +9,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from analysis.engine.errors import SpillError
 from analysis.engine.stitch import Stitched
 from analysis.engine.work import Work
+from analysis.sums import Sums
 from probes.schema import Table
 
 RUN = "run.json"
@@ -30,17 +32,33 @@ def told_file(folder: Path, part: int) -> Path:
     return folder / f"records-{part}.npz"
 
 
+def sums_file(folder: Path, part: int) -> Path:
+    """Where the sums of a partition are, if they were asked for."""
+    return folder / f"sums-{part}.npz"
+
+
 def stitch_to_files(work: Work, part: int, packets: Table, folder: Path) -> Stitched:
     """Stitch one partition into its files, which are whole or not there."""
-    text, told = text_file(folder, part), told_file(folder, part)
-    unfinished = [path.with_name(f"{path.name}.{os.getpid()}.part") for path in (text, told)]
-    with unfinished[0].open("wb") as out:
+    files = [text_file(folder, part), sums_file(folder, part), told_file(folder, part)]
+    unfinished = [path.with_name(f"{path.name}.{os.getpid()}.part") for path in files]
+    text, sums, told = unfinished
+    with text.open("wb") as out:
         stitched = work.stitch(part, packets, out)
-    with unfinished[1].open("wb") as out:
+    if stitched.sums is not None:
+        with sums.open("wb") as out:
+            stitched.sums.save(out)
+    with told.open("wb") as out:
         stitched.save(out)
-    for path, whole in zip(unfinished, (text, told), strict=True):
-        path.rename(whole)
-    return stitched
+    for path, whole in zip(unfinished, files, strict=True):
+        if path != sums or stitched.sums is not None:
+            path.rename(whole)
+    return replace(stitched, sums=None)
+
+
+def load_sums(part: int, *, folder: Path) -> Sums:
+    """The sums of a partition that has been stitched."""
+    with sums_file(folder, part).open("rb") as file:
+        return Sums.load(file)
 
 
 def finished(folder: Path, part: int) -> Stitched | None:

@@ -9,12 +9,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 from analysis.engine import spill
-from analysis.engine.files import stitch_to_files
+from analysis.engine.files import load_sums, stitch_to_files
 from analysis.engine.stitch import Stitched
 from analysis.engine.work import Work
+from analysis.sums import Sums, tree
 from probes.schema import Problem, Table
 from tracer.bundle import Opened, unopened
 from tracer.bundle_files import CaptureFile, afresh
@@ -77,6 +79,10 @@ class Local:
         for done, part in enumerate(left, len(parts) - len(left) + 1):
             yield part, stitch_to_files(work, part, packets(part), folder)
             self._working("connections", done, len(parts))
+
+    def sums(self, parts: Sequence[int], folder: Path) -> Sums:
+        """The sums of all `parts`, which have been stitched into `folder`."""
+        return tree(parts, partial(load_sums, folder=folder))
 
 
 def _forked(work: Work, packets: Packets, parts: Sequence[int], folder: Path, processes: int) -> Iterator[tuple[int, Stitched]]:

@@ -24,8 +24,8 @@ from analysis.filters import Filters
 from probes.schema import OBSERVATIONS, Problem, size
 from tracer.bundle import Bundle, Opened, read_packets
 from tracer.bundle_files import STANDARD_INPUT, CaptureFile
-from tracer.partitions import Cut, Links, deal, link_evidence
-from tracer.surroundings import Glimpse, glimpse, surroundings, together
+from tracer.partitions import Cut, Deal, Links, deal, link_evidence
+from tracer.surroundings import Glimpse, Surroundings, glimpse, surroundings, together
 
 if TYPE_CHECKING:
     from analysis.engine.cluster import Cluster
@@ -42,6 +42,8 @@ COMPRESSED = 5  # a capture shrinks to a fifth
 class Asked:
     """What is wanted of the connections: `filters` (given the time of the first packet) and how many records at `most`, in what way.
 
+    Or, without filters, sums of all, and the records of so many that are `held`.
+
     `partitions` and `processes` are as many as fits by themselves (None); packets go through files in the folder `spill`. `engine` is
     LOCAL or DASK, whose `scheduler` is made here where None is named.
     """
@@ -53,6 +55,7 @@ class Asked:
     spill: Path | None = None
     engine: str = LOCAL
     scheduler: str | None = None
+    held: int | None = None
 
 
 def trace_connections(opened: Opened, asked: Asked, reading: Reading, working: Working) -> Connections:
@@ -110,15 +113,15 @@ def in_memory(opened: Opened, asked: Asked, machine: Local, reading: Reading) ->
     around = surroundings(glimpse(packets, len(bundle.points)), bundle.points, bundle.links, bundle.timeline)
     if count == 1:
         out = io.BytesIO()
-        stitched = Work(bundle, around, None, asked.filters(_first_ns(bundle)), asked.most).stitch(0, packets, out)
-        return Connections(bundle, [stitched], [out.getbuffer()])
+        stitched = _work(asked, bundle, around, None).stitch(0, packets, out)
+        return Connections(bundle, [stitched], [out.getbuffer()], stitched.sums)
     links = Links()
     numbers = links.add(packets, node_names([point.node for point in bundle.points]))
     link_evidence(links, bundle.ledgers, bundle.sockets)
     dealt = deal([links], count)
     cut = Cut(packets, np.append(dealt.of(links.numbers.flows), np.int32(-1))[numbers], count)
     with tempfile.TemporaryDirectory(prefix="hopline-") as folder:
-        return _stitched(Work(bundle, around, dealt, asked.filters(_first_ns(bundle)), asked.most), machine, cut.table, Path(folder))
+        return _stitched(_work(asked, bundle, around, dealt), machine, cut.table, Path(folder))
 
 
 def through_files(opened: Opened, asked: Asked, machine: Local | Cluster) -> Connections:
@@ -130,7 +133,7 @@ def through_files(opened: Opened, asked: Asked, machine: Local | Cluster) -> Con
     if opened.archive is not None:
         inputs.append(opened.archive.path)
     used = sorted(opened.bundle.ledgers), sorted(opened.bundle.rules), opened.bundle.timeline.empty
-    claim(asked.spill, inputs, (asked.filters(0), asked.most, asked.partitions, *used))
+    claim(asked.spill, inputs, (asked.filters(0), asked.most, asked.held, asked.partitions, *used))
     return _through(asked.spill, opened, asked, machine)
 
 
@@ -147,8 +150,7 @@ def _through(folder: Path, opened: Opened, asked: Asked, machine: Local | Cluste
     folder = folder / f"parts-{count}"  # their number may follow that of processes, which another run has more or less of
     folder.mkdir(exist_ok=True)
     machine.deal_out(files, dealt, folder)
-    work = Work(bundle, around, dealt, asked.filters(_first_ns(bundle)), asked.most)
-    return _stitched(work, machine, partial(spill.packets_of, folder, points), folder)
+    return _stitched(_work(asked, bundle, around, dealt), machine, partial(spill.packets_of, folder, points), folder)
 
 
 def _archived(archive: Archive, folder: Path, opened: Opened, asked: Asked, machine: Local | Cluster) -> Connections:
@@ -157,8 +159,7 @@ def _archived(archive: Archive, folder: Path, opened: Opened, asked: Asked, mach
         raise SpillError(f"{archive.folder} has {archive.contents.parts} parts, and keeps them (leave --partitions out)")
     bundle = opened.archived(archive, OBSERVATIONS.empty())
     around = surroundings(archive.contents.seen, bundle.points, bundle.links, bundle.timeline)
-    work = Work(bundle, around, archive.dealt(), asked.filters(_first_ns(bundle)), asked.most)
-    return _stitched(work, machine, archive.part, folder)
+    return _stitched(_work(asked, bundle, around, archive.dealt()), machine, archive.part, folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +195,17 @@ def scan(opened: Opened, machine: Local | Cluster) -> Scanned:
     return Scanned(bundle, files, points, [links, *(each.links for each in scans)], seen, sum(each.rows for each in scans))
 
 
+def _work(asked: Asked, bundle: Bundle, around: Surroundings, dealt: Deal | None) -> Work:
+    return Work(bundle, around, dealt, asked.filters(_first_ns(bundle)), asked.most, asked.held)
+
+
 def _stitched(work: Work, machine: Local | Cluster, packets: Packets, folder: Path) -> Connections:
     assert work.dealt is not None
     parts = range(work.dealt.count)
     found = {part: stitched for part in parts if (stitched := finished(folder, part)) is not None}
     found |= machine.stitch(work, packets, [part for part in parts if part not in found], folder)
-    return Connections(work.bundle, [found[part] for part in parts], [text_of(folder, part) for part in parts])
+    sums = None if work.held is None else machine.sums(parts, folder)
+    return Connections(work.bundle, [found[part] for part in parts], [text_of(folder, part) for part in parts], sums)
 
 
 def _first_ns(bundle: Bundle) -> int:

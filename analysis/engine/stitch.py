@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 from dataclasses import dataclass
 from typing import IO, BinaryIO
@@ -9,8 +10,9 @@ from typing import IO, BinaryIO
 import numpy as np
 
 from analysis.filters import Filters
-from analysis.records import Recorder
+from analysis.records import Record, Recorder
 from analysis.summary import Tally, tally
+from analysis.sums import OF_EACH_KIND, Summing, Sums
 from probes.schema import Array
 from tracer.affinity import Affine
 from tracer.trace import Trace
@@ -21,7 +23,7 @@ NUMBERED = ("id", "parent", "trace")  # what a record has that depends on all th
 
 @dataclass(slots=True)
 class Stitched:
-    """The connections of one partition.
+    """The connections of one partition, and sums of them if they were asked for (those are in files of their own).
 
     `first_ns` (i8) and `lowest` (u8) put them, row by row, into one order with those of others. `kept` (i8) are the rows that were asked
     for, in order; text[i]:text[i + 1] are bytes of the record of kept[i] as JSON, without NUMBERED. `affine` go by row.
@@ -33,6 +35,7 @@ class Stitched:
     text: Array
     tally: Tally
     affine: list[tuple[int, Affine]]
+    sums: Sums | None = None
 
     def save(self, file: IO[bytes]) -> None:
         """Write all of it to `file`, for `load`."""
@@ -60,11 +63,42 @@ def stitch(traced: Trace, filters: Filters, most: int | None, out: BinaryIO) -> 
         if not all(test(record) for test in tests):
             continue
         if most is None or len(kept) < most:
-            out.write(json.dumps({name: value for name, value in record.items() if name not in NUMBERED}).encode())
+            out.write(_text(record))
             text.append(out.tell())
         kept.append(row)
     all_kept = np.array(kept, "i8") if tests else np.arange(len(recorder))  # of the rest nothing was asked
     return Stitched(first_ns, lowest, all_kept, np.array(text, "i8"), tally(traced), traced.affine)
+
+
+def sum_up(traced: Trace, part: int, most: int, out: BinaryIO) -> Stitched:
+    """Sums of all connections of partition `part`, and to `out` the records of those that may be among the `most` worst."""
+    first_ns, lowest = order_keys(traced)
+    connections = traced.tables.connections
+    total_ns = connections["end_ns"] - connections["start_ns"]
+    rows = np.arange(len(total_ns))
+    among_all = np.zeros(len(rows), bool)
+    among_all[np.lexsort((lowest, first_ns, -total_ns))[:most]] = True
+    order = zip(total_ns.tolist(), (-first_ns).tolist(), (~lowest).tolist(), (-rows).tolist(), strict=True)
+    summing, longest, kept, text = Summing(), dict[int, list[tuple[int, ...]]](), list[int](), [out.tell()]
+    for row, (record, place, sure) in enumerate(zip(Recorder(traced), order, among_all.tolist(), strict=True)):
+        if _enters(longest.setdefault(summing.add(record), []), place) or sure:
+            out.write(_text(record))
+            text.append(out.tell())
+            kept.append(row)
+    held = {"total_ns": total_ns, "first_ns": first_ns, "lowest": lowest, "part": np.full(len(rows), part), "row": rows}
+    return Stitched(first_ns, lowest, np.array(kept, "i8"), np.array(text, "i8"), tally(traced), traced.affine, summing.sums(held, most))
+
+
+def _enters(longest: list[tuple[int, ...]], place: tuple[int, ...]) -> bool:
+    """Whether `place` is among the OF_EACH_KIND highest up to now, which are kept as a heap."""
+    if len(longest) < OF_EACH_KIND:
+        heapq.heappush(longest, place)
+        return True
+    return heapq.heappushpop(longest, place) is not place
+
+
+def _text(record: Record) -> bytes:
+    return json.dumps({name: value for name, value in record.items() if name not in NUMBERED}).encode()
 
 
 def order_keys(traced: Trace) -> tuple[Array, Array]:

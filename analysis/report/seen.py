@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
+from analysis.kinds import reason_of
 from analysis.records import Record
 from analysis.summary import Summary, not_seen
 from analysis.terminal import clock, duration, plain
@@ -67,8 +68,11 @@ def nodes(summary: Summary) -> str:
 NODE_FACTS = ("kube_proxy_mode", "services", "rules", "ledger_lines")
 
 
-def left_open(summary: Summary, records: Iterable[Record]) -> str:
-    """What could not be told, and how often: reasons of the summary, of unread connections, and the records' own problems."""
+def left_open(summary: Summary, records: Iterable[Record], problems: Counter[str] | None = None) -> str:
+    """What could not be told, and how often: reasons of the summary, of unread connections, and the records' own problems.
+
+    `problems` are those of all, if the records are not all.
+    """
     rows: list[tuple[str, str, int]] = [("not matched", reason, count) for reason, count in summary["unmatched"].items()]
     unread: dict[str, set[Any]] = {}
     said: Counter[str] = Counter()
@@ -76,11 +80,11 @@ def left_open(summary: Summary, records: Iterable[Record]) -> str:
     for record in records:
         if record.get("unread"):
             unread.setdefault(record["unread"], set()).add(record.get("connection") or record["id"])
-        said.update(record.get("problems") or ())
+        said.update(map(reason_of, record.get("problems") or ()))
         parents += record.get("parent") is None and bool(record.get("parent_candidates"))
     rows += [("connections not read", reason, len(ids)) for reason, ids in sorted(unread.items())]
     rows += [("parent not told", "several requests could have caused it, none surely enough", parents)] * bool(parents)
-    rows += [("problem", reason, count) for reason, count in said.most_common(20)]
+    rows += [("problem", reason, count) for reason, count in (said if problems is None else problems).most_common(20)]
     return _table(("What", "Why", "How many"), ((what, why, f"{count:,}") for what, why, count in rows))
 
 

@@ -4,75 +4,76 @@ const CURVES = 10; // groups that one chart can hold
 const POINTS = 160; // of a curve
 const DASHES = ['solid', [7, 3], [2, 3], [10, 3, 2, 3], [1, 3]];
 
-/** What to compare: `each(record, add)` gives `add(group, ns, separable)` every sample of a record. */
+/** What to compare: `each(group, add)` gives `add(name, ns, separable, times)` every sample of a group. */
 const VIEWS = [
   {
     name: 'hop kind',
     says: 'time of each part and hop of requests',
-    each(record, add) {
-      for (const part of record.latency?.parts ?? [])
-        add(PARTS[part.kind] ?? part.kind, part.end_ns - part.start_ns, part.separable !== false);
-      eachHop(record, (hop, before) => {
-        const kind =
-          hop.node !== before.node
-            ? 'hop between nodes'
-            : hop.src !== before.src || hop.dst !== before.dst
-              ? 'hop across NAT'
-              : 'hop within a node';
-        add(kind, hop.latency_ns, hop.separable !== false);
-      });
+    each(group, add) {
+      for (const part of group.like.latency?.parts ?? [])
+        add(PARTS[part.kind] ?? part.kind, part.end_ns - part.start_ns, part.separable !== false, group.count);
+      eachHop(group, (hop, ns, separable, times) => add(HOPS[hop.step], ns, separable, times));
     },
   },
   {
     name: 'Service',
     says: `from start to end`,
-    each: (record, add) => {
-      if (total(record) !== null)
-        add(
-          record.service?.name ? `${record.service.namespace}/${record.service.name}` : `${serves(record)} (direct)`,
-          total(record),
-          true,
-        );
+    each(group, add) {
+      const { service } = group.like;
+      const name = service?.name ? `${service.namespace}/${service.name}` : `${serves(group.like)} (direct)`;
+      eachTotal(group, (ns, times) => add(name, ns, true, times));
     },
   },
   {
     name: 'node pair',
     says: 'on the network, there and back; where that is not told, the handshake',
-    each(record, add) {
-      const ns = record.latency?.network_ns ?? record.handshake_ns ?? null;
-      const [from, to] = [record.client, record.server].map((end) => end?.node ?? (end?.kind === 'external' ? 'outside' : null));
-      if (ns !== null && from && to) add(`${from} → ${to}`, ns, ns > (record.latency?.uncertainty_ns ?? 0));
+    each({ like }, add) {
+      const [from, to] = [like.client, like.server].map((end) => end?.node ?? (end?.kind === 'external' ? 'outside' : null));
+      if (!from || !to) return;
+      const one = (ns, times) => add(`${from} → ${to}`, ns, ns > (like.latency?.uncertainty_ns ?? 0), times);
+      const ns = like.latency?.network_ns ?? like.handshake_ns ?? null;
+      if (like.times) eachIn(like.times.handshake, one);
+      else if (ns !== null) one(ns, 1);
     },
   },
   {
     name: 'kube-proxy mode',
     says: 'from before to after NAT on one node',
-    each(record, add) {
-      const mode = (node) => record.translations?.find((each) => each.node === node)?.rules?.mode ?? page.modes[node] ?? 'mode not known';
-      const parts = (record.latency?.parts ?? []).filter((part) => part.kind === 'nat');
+    each(group, add) {
+      const mode = (node) =>
+        group.like.translations?.find((each) => each.node === node)?.rules?.mode ?? page.modes[node] ?? 'mode not known';
+      const parts = (group.like.latency?.parts ?? []).filter((part) => part.kind === 'nat');
       for (const part of parts)
         add(
           `${mode(part.node)}, ${part.first_packet ? 'first packet' : 'later packets'}`,
           part.end_ns - part.start_ns,
           part.separable !== false,
+          group.count,
         );
       if (!natIsTold())
-        eachHop(record, (hop, before) => {
-          if (hop.path === 'request' && hop.node === before.node && (hop.src !== before.src || hop.dst !== before.dst))
-            add(mode(hop.node), hop.latency_ns, hop.separable !== false);
+        eachHop(group, (hop, ns, separable, times) => {
+          if (hop.step === 'nat' && hop.path === 'request') add(mode(hop.node), ns, separable, times);
         });
     },
   },
 ];
 
+const HOPS = { between: 'hop between nodes', nat: 'hop across NAT', within: 'hop within a node' };
+
 // Connections have no parts: there NAT is the hop at which the tuple changes.
 const natIsTold = () => (page.natIsTold ??= page.records.some((record) => record.latency?.parts?.some((part) => part.kind === 'nat')));
 
-/** Every hop with a latency, and the hop before it. */
-function eachHop(record, use) {
-  const hops = record.hops ?? [];
-  for (let i = 1; i < hops.length; i++)
-    if (hops[i].path === hops[i - 1].path && (hops[i].latency_ns ?? null) !== null) use(hops[i], hops[i - 1]);
+/** Every hop of a group with a latency: {step, path, node}, how long it took, whether that can be told, and how often it occurs. */
+function eachHop({ like }, use) {
+  for (const hop of like.times?.hops ?? []) eachIn(hop, (ns, times) => use(hop, ns, true, times));
+  const hops = like.hops ?? [];
+  for (let i = 1; i < hops.length; i++) {
+    const [before, hop] = [hops[i - 1], hops[i]];
+    if (hop.path !== before.path || (hop.latency_ns ?? null) === null) continue;
+    const rewritten = hop.src !== before.src || hop.dst !== before.dst;
+    const step = hop.node !== before.node ? 'between' : rewritten ? 'nat' : 'within';
+    use({ step, path: hop.path, node: hop.node }, hop.latency_ns, hop.separable !== false, 1);
+  }
 }
 
 const charts = { loaded: null, drawn: null, view: VIEWS[1], groups: [] };
@@ -109,17 +110,15 @@ function chooseView(view) {
   [...byId('views').children].forEach((button, at) => button.setAttribute('aria-pressed', String(VIEWS[at] === view)));
   const found = new Map();
   let apart = 0;
-  for (const record of page.records)
-    view.each(record, (group, ns, separable) => {
-      if (separable) append(found, group, Math.max(1, ns));
-      else apart++;
+  for (const group of page.groups)
+    view.each(group, (name, ns, separable, times) => {
+      if (separable) sampled(found, name).add(Math.max(1, ns), times);
+      else apart += times;
     });
-  const groups = [...found]
-    .map(([name, values]) => ({ name, sorted: ascending(values) }))
-    .sort((one, other) => other.sorted.length - one.sorted.length);
+  const groups = [...found].map(([name, samples]) => ({ name, samples })).sort((one, other) => other.samples.size - one.samples.size);
   charts.groups = groups.slice(0, CURVES);
   byId('chart-words').textContent =
-    `${view.says}${apart ? `; ${plural(apart, 'sample')} smaller than the clocks’ uncertainty left out` : ''}${groups.length > CURVES ? `; ${plural(groups.length - CURVES, 'smaller group')} not drawn` : ''}.`;
+    `${view.says}${page.error ? `, within ${(page.error * 100).toFixed(1)} %` : ''}${apart ? `; ${plural(apart, 'sample')} smaller than the clocks’ uncertainty left out` : ''}${groups.length > CURVES ? `; ${plural(groups.length - CURVES, 'smaller group')} not drawn` : ''}.`;
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name).trim();
   const colours = charts.groups.map((_, at) => colour(`--curve-${1 + (at % 8)}`));
@@ -142,11 +141,11 @@ function chooseView(view) {
     charts.groups.length
       ? rowsTable(
           ['', '', 'n', 'p50', 'p90', 'p99'],
-          charts.groups.map(({ name, sorted }, at) => [
+          charts.groups.map(({ name, samples }, at) => [
             sample(at),
             element('span', { title: name }, short(name, 28)),
-            count(sorted.length),
-            ...[0.5, 0.9, 0.99].map((share) => enough(sorted, share)),
+            count(samples.size),
+            ...[0.5, 0.9, 0.99].map((share) => enough(samples, share)),
           ]),
         )
       : element('p', {}, 'No samples: these records do not tell it.'),
@@ -155,10 +154,10 @@ function chooseView(view) {
 }
 
 /** A percentile; `–` where there are fewer samples than it needs to mean anything. */
-const enough = (sorted, share) =>
-  sorted.length * (1 - share) < 1 && sorted.length > 1
+const enough = (samples, share) =>
+  samples.size * (1 - share) < 1 && samples.size > 1
     ? element('span', { class: 'quiet', title: 'too few samples' }, '–')
-    : duration(quantile(sorted, share));
+    : duration(samples.quantile(share));
 
 function drawChart(colours, dash, colour) {
   charts.drawn?.dispose();
@@ -198,12 +197,12 @@ function drawChart(colours, dash, colour) {
       textStyle: { color: colour('--ink'), fontSize: 12 },
       transitionDuration: 0,
     },
-    series: charts.groups.map(({ name, sorted }, at) => ({
+    series: charts.groups.map(({ name, samples }, at) => ({
       type: 'line',
       name,
       step: 'end',
       showSymbol: false,
-      data: ecdf(sorted),
+      data: ecdf(samples),
       color: colours[at],
       lineStyle: { width: 2, type: dash(at) },
       emphasis: { disabled: true },
@@ -211,18 +210,20 @@ function drawChart(colours, dash, colour) {
   });
   byId('chart').setAttribute(
     'aria-label',
-    charts.groups.map(({ name, sorted }) => `${name}: median ${duration(quantile(sorted, 0.5))} of ${sorted.length}`).join('; '),
+    charts.groups.map(({ name, samples }) => `${name}: median ${duration(samples.quantile(0.5))} of ${samples.size}`).join('; '),
   );
 }
 
 const style_font = () => getComputedStyle(document.body).fontFamily;
 
 /** The empirical distribution: [ns, share at or below it]. */
-function ecdf(sorted) {
-  const size = Math.min(POINTS, sorted.length);
-  const found = [[sorted[0], 0]];
-  for (let i = 1; i <= size; i++)
-    found.push([sorted[Math.ceil((i * sorted.length) / size) - 1], Math.ceil((i * sorted.length) / size) / sorted.length]);
+function ecdf(samples) {
+  const points = Math.min(POINTS, samples.size);
+  const found = [[samples.at(1), 0]];
+  for (let i = 1; i <= points; i++) {
+    const rank = Math.ceil((i * samples.size) / points);
+    found.push([samples.at(rank), rank / samples.size]);
+  }
   return found;
 }
 
@@ -232,8 +233,6 @@ function sharesAt(hit) {
     'div',
     {},
     element('b', {}, `at most ${duration(ns)}`),
-    charts.groups.map(({ name, sorted }) =>
-      element('div', {}, `${percent(sorted.filter((each) => each <= ns).length / sorted.length)}  ${short(name, 34)}`),
-    ),
+    charts.groups.map(({ name, samples }) => element('div', {}, `${percent(samples.below(ns))}  ${short(name, 34)}`)),
   );
 }

@@ -81,13 +81,13 @@ function everybody(parts, roots) {
 }
 
 function failures() {
-  const errors = page.records.filter(isError);
-  const all = plural(page.records.length, page.word);
+  const all = plural(page.total, page.word);
   const statuses = new Map();
-  for (const { status } of errors) statuses.set(status, (statuses.get(status) ?? 0) + 1);
+  for (const { like, count } of page.groups) if (isError(like)) statuses.set(like.status, (statuses.get(like.status) ?? 0) + count);
+  const errors = [...statuses.values()].reduce((sum, times) => sum + times, 0);
   const most = mostOf(statuses, 6).map((status) => `${status} (${count(statuses.get(status))})`);
-  const words = errors.length
-    ? [element('button', { class: 'link', click: onlyErrors }, `${count(errors.length)} of ${all}`), `: ${most.join(', ')}`]
+  const words = errors
+    ? [element('button', { class: 'link', click: onlyErrors }, `${count(errors)} of ${all}`), `: ${most.join(', ')}`]
     : [`None of ${all}.`];
   return [element('h2', {}, 'What failed'), element('p', {}, words)];
 }

@@ -4,7 +4,21 @@ const FAILED = new Set(['refused', 'timeout', 'reset']);
 const WHOLE = new Set(['tcp', 'udp', 'sctp', 'icmp', 'icmpv6', 'tls', 'websocket']); // connections, not requests inside them
 const SLOWEST = 0.95; // "slow" is slower than this share of its protocol
 
-const page = { base_ns: '0', modes: {}, records: [], children: new Map(), index: new Map(), word: 'request', slowAbove: new Map() };
+// `groups` are what sums are made of: a record, how many there are like it, and which rows of the table these are. Where a page has all
+// records, each is its own group; else each group is a kind of them (analysis/kinds.py), with its times as histograms, off by a share of
+// `error` at most.
+const page = {
+  base_ns: '0',
+  modes: {},
+  records: [],
+  groups: [],
+  total: 0,
+  error: 0,
+  children: new Map(),
+  index: new Map(),
+  word: 'request',
+  slowAbove: new Map(),
+};
 
 function read(packed) {
   page.base_ns = packed.base_ns;
@@ -12,14 +26,41 @@ function read(packed) {
   const record = column(packed.records, packed.strings);
   page.records = Array.from({ length: packed.count }, (_, row) => record(row));
   page.records.forEach((each, row) => page.index.set(each.id, row));
-  const totals = new Map();
+  page.groups = groupsOf(packed);
+  page.error = packed.kinds?.error ?? 0;
   page.records.forEach((each, row) => {
     if (each.parent !== null && page.index.has(each.parent)) append(page.children, each.parent, row);
-    if (total(each) !== null) append(totals, each.protocol, total(each));
   });
+  const totals = new Map();
+  for (const group of page.groups) {
+    page.total += group.count;
+    eachTotal(group, (ns, times) => sampled(totals, group.like.protocol).add(ns, times));
+  }
   for (const rows of page.children.values()) rows.sort((one, other) => page.records[one].start_ns - page.records[other].start_ns);
-  for (const [protocol, found] of totals) page.slowAbove.set(protocol, quantile(ascending(found), SLOWEST));
+  for (const [protocol, found] of totals) page.slowAbove.set(protocol, found.quantile(SLOWEST));
   if (page.records.length && page.records.every((each) => !each.connection)) page.word = 'connection';
+}
+
+function groupsOf(packed) {
+  if (!packed.kinds) return page.records.map((like, row) => ({ like, count: 1, rows: [row] }));
+  const kind = column(packed.kinds.records, packed.strings);
+  const groups = packed.kinds.counts.map((count, at) => ({ like: kind(at), count, rows: [] }));
+  packed.kinds.of.forEach((at, row) => groups[at].rows.push(row));
+  return groups;
+}
+
+/** Every total of a group, and how often it occurs there. */
+function eachTotal({ like }, use) {
+  if (like.times) eachIn(like.times.total, use);
+  else if (total(like) !== null) use(total(like), 1);
+}
+
+const eachIn = (histogram, use) => histogram?.at.forEach((ns, i) => use(ns, histogram.counts[i]));
+
+/** The samples of a name in a map of them. */
+function sampled(map, name) {
+  if (!map.has(name)) map.set(name, new Samples());
+  return map.get(name);
 }
 
 function append(map, key, value) {

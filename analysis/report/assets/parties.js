@@ -3,14 +3,14 @@
 
 const BOXES = 15; // what a picture can hold; the rest is one box
 
-/** Boxes and lines from all records. */
+/** Boxes and lines from all groups. */
 function gather() {
   const boxes = new Map();
   const lines = new Map();
   const sizes = new Map();
   const homes = homesOf();
-  for (const record of page.records) {
-    for (const party of [caller(record), server(record, homes)]) sizes.set(party.key, (sizes.get(party.key) ?? 0) + 1);
+  for (const { like, count } of page.groups) {
+    for (const party of [caller(like), server(like, homes)]) sizes.set(party.key, (sizes.get(party.key) ?? 0) + count);
   }
   const kept = new Set(
     [...sizes]
@@ -19,33 +19,49 @@ function gather() {
       .map(([key]) => key),
   );
   const rest = { key: 'rest', title: 'others', under: plural(sizes.size - kept.size, 'workload') };
-  page.records.forEach((record, row) => {
+  for (const group of page.groups) {
+    const { like: record, count, rows } = group;
     const [from, to] = [caller(record), server(record, homes)].map((party) => {
       const { key, title, under, name, node } = kept.has(party.key) ? party : { ...party, ...rest };
-      if (!boxes.has(key)) boxes.set(key, { key, title, under, pods: new Map(), rows: [], called: 0 });
+      if (!boxes.has(key)) boxes.set(key, { key, title, under, pods: new Map(), rows: [], count: 0, called: 0 });
       const box = boxes.get(key);
-      box.rows.push(row);
-      if (!box.pods.has(name)) box.pods.set(name, { name, node, rows: [] });
-      box.pods.get(name).rows.push(row);
+      if (!box.pods.has(name)) box.pods.set(name, { name, node, rows: [], count: 0 });
+      for (const each of [box, box.pods.get(name)]) {
+        each.rows.push(...rows);
+        each.count += count;
+      }
       return box;
     });
-    to.called++;
+    to.called += count;
     const door = doorOf(record);
     const key = JSON.stringify([from.key, to.key, door.name]);
     if (!lines.has(key))
-      lines.set(key, { from, to, door: door.name, shown: door.shown, ports: new Map(), nat: new Map(), rows: [], errors: 0 });
+      lines.set(key, {
+        from,
+        to,
+        door: door.name,
+        shown: door.shown,
+        like: record,
+        ports: new Map(),
+        nat: new Map(),
+        rows: [],
+        count: 0,
+        errors: 0,
+        totals: new Samples(),
+      });
     const line = lines.get(key);
-    line.rows.push(row);
-    line.errors += isError(record);
-    if (door.ports) line.ports.set(door.ports, (line.ports.get(door.ports) ?? 0) + 1);
+    line.rows.push(...rows);
+    line.count += count;
+    if (isError(record)) line.errors += count;
+    if (door.ports) line.ports.set(door.ports, (line.ports.get(door.ports) ?? 0) + count);
     for (const { node, kinds } of record.translations ?? []) {
       const what = `${kinds.join('+')} on ${node}`;
-      line.nat.set(what, (line.nat.get(what) ?? 0) + 1);
+      line.nat.set(what, (line.nat.get(what) ?? 0) + count);
     }
-  });
+    eachTotal(group, (ns, times) => line.totals.add(ns, times));
+  }
   picture.boxes = [...boxes.values()];
   picture.lines = [...lines.values()];
-  for (const line of picture.lines) line.totals = ascending(line.rows.map((row) => total(page.records[row])).filter((ns) => ns !== null));
 }
 
 function caller(record) {
@@ -55,7 +71,7 @@ function caller(record) {
 /** Where the calls of every Service end, so that one without an answer is drawn with the others. */
 function homesOf() {
   const homes = new Map();
-  for (const record of page.records)
+  for (const { like: record } of page.groups)
     if (record.service?.name && record.server)
       homes.set(`${record.service.namespace}/${record.service.name}`, party(record.server, 'servers'));
   return homes;
@@ -83,7 +99,7 @@ function party(end, role) {
     key: `${end.kind} ${role}`,
     title: end.kind === 'external' ? 'outside' : 'addresses',
     under,
-    name: host(end.address),
+    name: end.address === null ? 'all of them' : host(end.address),
     node: null,
   };
 }

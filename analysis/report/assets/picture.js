@@ -12,18 +12,18 @@ function drawPicture() {
   if (!page.records.length) return room.replaceChildren(element('p', {}, `No ${page.word}s.`));
   const { boxes, lines } = picture;
   const podRows = Object.entries(POD_ROWS).find(([most]) => boxes.length <= Number(most))[1];
-  const most = Math.max(...lines.map((line) => line.rows.length));
-  for (const line of lines) line.width = Math.max(1.5, WIDEST * Math.sqrt(line.rows.length / most));
+  const most = Math.max(...lines.map((line) => line.count));
+  for (const line of lines) line.width = Math.max(1.5, WIDEST * Math.sqrt(line.count / most));
   for (const box of boxes) {
     box.shown = [...box.pods.values()]
-      .sort((one, other) => other.rows.length - one.rows.length)
+      .sort((one, other) => other.count - one.count)
       .slice(0, box.pods.size === podRows + 1 ? podRows + 1 : podRows);
     const rows = box.shown.length + (box.pods.size > box.shown.length);
     box.height = HEAD + lines.filter((line) => line.to === box).reduce((sum, line) => sum + slotOf(line), 0) + rows * ROW + 8;
   }
   const width = Math.max(700, room.clientWidth || 1280);
   const size = layOut(boxes, lines, width);
-  const scale = colourScale(lines.map((line) => quantile(line.totals, picture.share)).filter((ns) => ns > 0));
+  const scale = colourScale(lines.map((line) => line.totals.quantile(picture.share)).filter((ns) => ns > 0));
   const drawing = svg('svg', {
     viewBox: `0 0 ${size.width} ${size.height}`,
     width: size.width,
@@ -32,7 +32,7 @@ function drawPicture() {
     role: 'group',
     'aria-label': 'Who talks to whom',
   });
-  const drawn = [...lines].sort((one, other) => other.rows.length - one.rows.length).map((line) => drawLine(line, scale, size.boxWidth));
+  const drawn = [...lines].sort((one, other) => other.count - one.count).map((line) => drawLine(line, scale, size.boxWidth));
   drawing.append(...drawn.map(({ path }) => path), ...boxes.map((box) => drawBox(box, size.boxWidth)), ...drawn.map(({ words }) => words));
   room.replaceChildren(drawing);
   drawLegend(scale, most);
@@ -54,7 +54,7 @@ function roundUp(number) {
 const step = (ns, limits) => 1 + Math.round((limits.filter((limit) => ns >= limit).length * (STEPS - 1)) / Math.max(1, limits.length));
 
 function drawLine(line, scale, boxWidth) {
-  const latency = quantile(line.totals, picture.share);
+  const latency = line.totals.quantile(picture.share);
   const shape = line.from === line.to ? around(line, boxWidth) : curve(line.points);
   const { width } = line;
   const name = `${line.from.title} to ${line.to.title} through ${line.door}`;
@@ -65,7 +65,7 @@ function drawLine(line, scale, boxWidth) {
       class: 'line',
       tabindex: 0,
       role: 'button',
-      'aria-label': `${name}: ${plural(line.rows.length, page.word)}, ${plural(line.errors, 'error')}`,
+      'aria-label': `${name}: ${plural(line.count, page.word)}, ${plural(line.errors, 'error')}`,
     },
     svg('path', { d: shape, class: 'reach', 'stroke-width': Math.max(14, width) }),
     svg('path', {
@@ -91,7 +91,7 @@ function drawLine(line, scale, boxWidth) {
     svg(
       'text',
       { x: x - 12, y: y - 4 - width / 2, 'text-anchor': 'end' },
-      `${count(line.rows.length)} · ${latency === null ? '?' : roughly(latency, 2)}`,
+      `${count(line.count)} · ${latency === null ? '?' : roughly(latency, 2)}`,
     ),
     line.errors
       ? svg('text', { x: x - 12, y: y - 4 - MORE - width / 2, 'text-anchor': 'end', class: 'bad' }, `✕ ${count(line.errors)}`)
@@ -132,7 +132,7 @@ function drawBox(box, width) {
       transform: `translate(${box.x} ${box.y})`,
       tabindex: 0,
       role: 'button',
-      'aria-label': `${box.title}, ${plural(box.rows.length, page.word)}`,
+      'aria-label': `${box.title}, ${plural(box.count, page.word)}`,
     },
     parts,
   );
@@ -146,18 +146,18 @@ function drawBox(box, width) {
     const label = /-\d+$/.test(pod.name) ? pod.name : pod.name.replace(MADE_UP, (made) => made.slice(-6)).replace(`${box.title}-`, '…');
     const row = svg(
       'g',
-      { class: 'pod', tabindex: 0, role: 'button', 'aria-label': `${pod.name}, ${plural(pod.rows.length, page.word)}` },
+      { class: 'pod', tabindex: 0, role: 'button', 'aria-label': `${pod.name}, ${plural(pod.count, page.word)}` },
       svg('rect', { x: 5, y, width: width - 10, height: ROW, rx: 4 }),
       svg(
         'text',
         { x: 12, y: y + 13 },
-        fit(pod.node && pod.node !== pod.name ? `${label} ${pod.node}` : label, width - 28 - 7 * count(pod.rows.length).length),
+        fit(pod.node && pod.node !== pod.name ? `${label} ${pod.node}` : label, width - 28 - 7 * count(pod.count).length),
       ),
-      svg('text', { x: width - 12, y: y + 13, 'text-anchor': 'end', class: 'quiet' }, count(pod.rows.length)),
+      svg('text', { x: width - 12, y: y + 13, 'text-anchor': 'end', class: 'quiet' }, count(pod.count)),
     );
     react(
       row,
-      () => [pod.name, pod.node && `on ${pod.node}`, plural(pod.rows.length, page.word)],
+      () => [pod.name, pod.node && `on ${pod.node}`, plural(pod.count, page.word)],
       () => pick(pod.name, pod.rows),
     );
     group.append(row);
@@ -181,13 +181,12 @@ const mostOf = (counted, size) =>
     .map(([what]) => what);
 
 function lineWords(line) {
-  const sample = page.records[line.rows[0]];
-  const times = [0.5, 0.9, 0.95, 0.99].map((share) => `p${share * 100} ${duration(quantile(line.totals, share))}`).join('   ');
+  const times = [0.5, 0.9, 0.95, 0.99].map((share) => `p${share * 100} ${duration(line.totals.quantile(share))}`).join('   ');
   return [
     `${line.from.title} → ${line.to.title}`,
     `through ${line.door}`,
-    fourPorts(sample, true),
-    `${plural(line.rows.length, page.word)}${line.errors ? `, ${plural(line.errors, 'error')}` : ''}`,
+    fourPorts(line.like, true),
+    `${plural(line.count, page.word)}${line.errors ? `, ${plural(line.errors, 'error')}` : ''}`,
     times,
     ...[...line.nat]
       .sort((one, other) => other[1] - one[1])
@@ -201,7 +200,7 @@ function lineWords(line) {
 const boxWords = (box) => [
   box.title,
   box.under,
-  `${plural(box.called, page.word)} served, ${count(box.rows.length - box.called)} made`,
+  `${plural(box.called, page.word)} served, ${count(box.count - box.called)} made`,
   plural(box.pods.size, 'member'),
   'Click: only these in the table',
 ];

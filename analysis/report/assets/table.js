@@ -93,6 +93,9 @@ function setUpTable() {
     if (row) open(table.rows[Number(row.dataset.at)]);
   });
   new ResizeObserver(drawRows).observe(scroller);
+  byId('held').hidden = page.total === page.records.length;
+  byId('held').textContent =
+    `Of ${plural(page.total, page.word)} the table has ${count(page.records.length)}: the longest of all, and of each kind. Everything else here is told of all.`;
   refresh();
 }
 
@@ -112,8 +115,8 @@ function refresh() {
     return a < b ? -table.sign : a > b ? table.sign : one - other;
   });
   table.at = 0;
-  const all = plural(page.records.length, page.word);
-  byId('shown').textContent = table.rows.length === page.records.length ? all : `${count(table.rows.length)} of ${all}`;
+  const all = plural(page.total, page.word);
+  byId('shown').textContent = table.rows.length === page.total ? all : `${count(table.rows.length)} of ${all}`;
   byId('grid').setAttribute('aria-rowcount', table.rows.length + 1);
   const direction = table.sign > 0 ? 'ascending' : 'descending';
   [...byId('heads').children].forEach((head, at) => head.setAttribute('aria-sort', at === table.sort ? direction : 'none'));

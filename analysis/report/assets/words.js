@@ -65,9 +65,52 @@ function clock(ns) {
   return `${seconds.slice(0, 10)} ${seconds.slice(11, 19)}.${String((at % 1000000000n) / 1000n).padStart(6, '0')}Z`;
 }
 
-/** The value below which a share of sorted numbers lies (nearest rank); null of none. */
-function quantile(sorted, share) {
-  return sorted.length ? sorted[Math.min(sorted.length - 1, Math.max(0, Math.ceil(share * sorted.length) - 1))] : null;
+/** Numbers and how many there are of each: `sorted[i]` is the i-th of those that differ, `upTo[i]` how many are at or below it. */
+class Samples {
+  size = 0;
+  counts = new Map();
+
+  add(number, times = 1) {
+    this.counts.set(number, (this.counts.get(number) ?? 0) + times);
+    this.size += times;
+    this.sorted = null;
+  }
+
+  sort() {
+    if (this.sorted) return;
+    this.sorted = Float64Array.from(this.counts.keys()).sort();
+    let sum = 0;
+    this.upTo = this.sorted.map((number) => (sum += this.counts.get(number)));
+  }
+
+  /** The i-th smallest, from 1; null of none. */
+  at(rank) {
+    this.sort();
+    return this.size ? this.sorted[firstWhere(this.upTo, (reached) => reached >= rank)] : null;
+  }
+
+  /** The value below which a share of them lies (nearest rank); null of none. */
+  quantile(share) {
+    return this.at(Math.min(this.size, Math.max(1, Math.ceil(share * this.size))));
+  }
+
+  /** The share of them that is at or below a number. */
+  below(number) {
+    this.sort();
+    const above = firstWhere(this.sorted, (each) => each > number);
+    return above ? this.upTo[above - 1] / this.size : 0;
+  }
+}
+
+/** Where what `test` asks begins to hold; the length where it never does. */
+function firstWhere(ordered, test) {
+  let [low, high] = [0, ordered.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (test(ordered[middle])) high = middle;
+    else low = middle + 1;
+  }
+  return low;
 }
 
 /** A text that is at most `room` pixels wide in a picture. */
@@ -77,5 +120,3 @@ function fit(text, room, bold = false, size = 11.5) {
   for (let length = text.length; length > 4; length--) if (pen.measureText(short(text, length)).width <= room) return short(text, length);
   return short(text, 4);
 }
-
-const ascending = (numbers) => Float64Array.from(numbers).sort();
