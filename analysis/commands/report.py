@@ -23,10 +23,14 @@ from analysis.commands.options import (
     Paths,
     answers,
     fail,
+    open_input,
 )  # fmt: skip
+from analysis.commands.parts import Engine, How, L4Only, Partitions, Scheduler, Spill, Workers, trace_parts
 from analysis.commands.snapshot import quiet_pipe, write_page
 
 if TYPE_CHECKING:
+    from analysis.summary import Summary
+    from tracer.bundle import Opened
     from tracer.requests import RequestTrace
 
 STDOUT = Path("-")
@@ -44,6 +48,16 @@ def report(
     no_rules: NoRules = False,
     no_cluster: NoCluster = False,
     no_cache: NoCache = False,
+    l4_only: L4Only = False,
+    rows: Annotated[
+        int,
+        typer.Option(min=2, help="Connections in the table (with --l4-only): the longest, and the longest of each kind; sums are of all."),
+    ] = 10_000,
+    workers: Workers = None,
+    partitions: Partitions = None,
+    spill: Spill = None,
+    engine: Engine = "local",
+    scheduler: Scheduler = None,
 ) -> None:
     """Write one HTML file: what was not seen, the slowest requests, who talks to whom, every request and its way, latency.
 
@@ -55,14 +69,24 @@ def report(
 
       hopline report node-a.pcap node-b.pcap --cluster cluster.json -o report.html --title 'checkout is slow'
 
+      hopline report large/ --l4-only -o report.html
+
     Exit codes: 0 done, 1 done but some input could not be read at all, 2 wrong usage or the file exists, 3 nothing to read, 4 the file
     cannot be written.
     """
     if output != STDOUT and output.exists() and not force:
         fail(f"{output} exists (name another file, or overwrite it with --force)", EXIT_USAGE)
-    known = answers(paths, cluster, no_ledger=no_ledger, no_rules=no_rules, no_cluster=no_cluster, keys=keys, no_cache=no_cache)
+    how = How(partitions, workers, spill, engine, scheduler)
+    how.check(l4_only=l4_only)
+    left_out = {"no_ledger": no_ledger, "no_rules": no_rules, "no_cluster": no_cluster}
     heading = title or _name(paths)
-    page, frames, unread = known.made(f"report {min_confidence} {heading}", partial(_page, min_confidence, heading))
+    if l4_only:
+        page, frames, unread = _page_of_connections(
+            open_input(paths, cluster, **left_out, keep_input=spill is not None), how, rows, heading
+        )
+    else:
+        known = answers(paths, cluster, **left_out, keys=keys, no_cache=no_cache)
+        page, frames, unread = known.made(f"report {min_confidence} {heading}", partial(_page, min_confidence, heading))
     if not frames:
         fail("no packets could be read", EXIT_INPUT)
     _write(output, page, force=force)
@@ -79,8 +103,27 @@ def _page(min_confidence: float, heading: str, found: RequestTrace) -> tuple[str
     recorder = RequestRecorder(found, min_confidence)
     records = list(recorder)
     told = summarise(found.trace) | {"requests": summarise_requests(found, records)}
+    return build(records, told, heading), *_read(told)
+
+
+def _page_of_connections(opened: Opened, how: How, rows: int, heading: str) -> tuple[str, int, bool]:
+    """The same for connections, of which the page has so many `rows`."""
+    from analysis.filters import Filters  # noqa: PLC0415 - imports are slow, --help is not
+    from analysis.report import build  # noqa: PLC0415
+    from analysis.summary import told  # noqa: PLC0415
+
+    found = trace_parts(opened, how, lambda _first_ns: Filters(), held=rows)
+    summary = told(found.bundle, found.tally)
+    assert found.sums is not None
+    records, kinds = found.held()
+    sums = None if len(records) == found.sums.counts.sum() else (found.sums, kinds)
+    return build(records, summary, heading, sums), *_read(summary)
+
+
+def _read(told: Summary) -> tuple[int, bool]:
+    """How many frames there were, and whether some input could not be read at all."""
     frames = sum(each["frames"] for each in told["captures"].values())
-    return build(records, told, heading), frames, any(problem["severity"] == "error" for problem in told["problems"])
+    return frames, any(problem["severity"] == "error" for problem in told["problems"])
 
 
 def _name(paths: list[Path]) -> str:

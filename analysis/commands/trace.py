@@ -25,14 +25,14 @@ from analysis.commands.options import (
     fail,
     open_input,
 )  # fmt: skip
+from analysis.commands.parts import Engine, How, L4Only, Partitions, Scheduler, Spill, Workers
 from analysis.commands.places import is_archive
-from analysis.commands.trace_shown import How, connections, print_json, print_table, requests, rows_on_screen, write_summary, write_tables
+from analysis.commands.trace_shown import connections, print_json, print_table, requests, rows_on_screen, write_summary, write_tables
 
 PROTOCOLS = (  # what a record's protocol can be; a test compares
     "tcp", "udp", "sctp", "icmp", "icmpv6", "http", "http2", "grpc", "websocket", "dns", "tls", "mysql", "postgresql", "redis", "kafka",
     "mongodb", "amqp", "nats", "exchange",
 )  # fmt: skip
-ENGINES = ("local", "dask")  # analysis.engine.run
 STATUSES = ("open", "closed", "refused", "timeout", "reset")  # tracer.status, whose import is slow; a test compares
 
 
@@ -44,7 +44,7 @@ def trace(
         Path | None, typer.Option("--parquet", metavar="DIR", help="Write the tables as Parquet into this new folder.")
     ] = None,
     summary: Annotated[Path | None, typer.Option("--summary", metavar="FILE", help="Write what was and was not seen, as JSON.")] = None,
-    l4_only: Annotated[bool, typer.Option("--l4-only", help="Connections only: fast, and needs no tshark.")] = False,
+    l4_only: L4Only = False,
     min_confidence: MinConfidence = 0.9,
     keys: Keys = None,
     pod: Annotated[str | None, typer.Option(help="Only this pod's: NAME, NAMESPACE/NAME, a trailing * matches any rest.")] = None,
@@ -66,16 +66,11 @@ def trace(
     no_rules: NoRules = False,
     no_cluster: NoCluster = False,
     no_cache: NoCache = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes side by side (with --l4-only). Default: one a processor.")] = None,
-    partitions: Annotated[
-        int | None, typer.Option(min=1, help="Parts that are traced one by one (with --l4-only). Default: as fits.")
-    ] = None,
-    spill: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Keep packets in files of this folder, not in memory; a run that was interrupted goes on there."),
-    ] = None,
-    engine: Annotated[str, typer.Option(help="local, or dask: on Dask's workers (with --l4-only; docs/scale.md).")] = "local",
-    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Dask's, tcp://HOST:PORT. Default: one is started here.")] = None,
+    workers: Workers = None,
+    partitions: Partitions = None,
+    spill: Spill = None,
+    engine: Engine = "local",
+    scheduler: Scheduler = None,
 ) -> None:
     """Show every request's path across proxies, DNAT, SNAT, tunnels and nodes, named by Kubernetes metadata as it was at that moment.
 
@@ -94,9 +89,8 @@ def trace(
     Nothing in the input is ever changed. Requests found are kept in ~/.cache/hopline for the next time (--no-cache: not). Exit codes: 0
     done, 1 done but some input could not be read at all, 2 wrong usage, 3 nothing to read, 4 output cannot be written.
     """
-    _check("--engine", engine, ENGINES)
-    if engine == "dask" and not l4_only:
-        fail("--engine dask traces connections: give --l4-only as well", EXIT_USAGE)
+    how = How(partitions, workers, spill, engine, scheduler)
+    how.check(l4_only=l4_only)
     _check("--protocol", protocol, PROTOCOLS)
     if status is not None and (l4_only or re.fullmatch("[a-z]+", status)) and status not in (*STATUSES, *([] if l4_only else ["ok"])):
         others = "" if l4_only else ", ok, nor a code as its protocol has it (200, '5*', NXDOMAIN, 'error *')"
@@ -116,7 +110,7 @@ def trace(
     left_out = {"no_ledger": no_ledger, "no_rules": no_rules, "no_cluster": no_cluster}
     if l4_only:
         opened = open_input(paths, cluster, **left_out, keep_input=spill is not None or parquet is not None)
-        shown = connections(opened, filters, most, How(partitions, workers, spill, engine, scheduler))
+        shown = connections(opened, filters, most, how)
     else:
         shown = requests(answers(_with_payload(paths), cluster, **left_out, keys=keys, no_cache=no_cache), min_confidence, filters)
     told = shown.told

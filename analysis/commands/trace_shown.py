@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.commands.options import EXIT_INPUT, EXIT_OUTPUT, EXIT_USAGE, fail, phases, read
-from analysis.commands.places import PlaceError, place
+from analysis.commands.options import EXIT_OUTPUT, fail, read
+from analysis.commands.parts import How, trace_parts
 from analysis.commands.snapshot import quiet_pipe, write_whole
 
 if TYPE_CHECKING:
@@ -25,17 +25,6 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 ON_A_SCREEN = 200  # rows printed where somebody looks, unless --limit says otherwise
-
-
-@dataclass(frozen=True, slots=True)
-class How:
-    """How connections are traced, None for what fits: in so many `partitions`, by so many processes, through files in a folder, by whom."""
-
-    partitions: int | None
-    processes: int | None
-    spill: Path | None
-    engine: str
-    scheduler: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +53,9 @@ def rows_on_screen() -> int | None:
 
 def connections(opened: Opened, filters: Callable[[int], Filters], most: int | None, how: How) -> Shown:
     """The connections of a bundle; of its records no more than the first `most`."""
-    from analysis.engine.errors import ClusterError, SpillError  # noqa: PLC0415 - imports are slow, --help is not
-    from analysis.engine.run import Asked, trace_connections  # noqa: PLC0415
-    from analysis.summary import told  # noqa: PLC0415
-    from tracer.bundle import BundleError  # noqa: PLC0415
+    from analysis.summary import told  # noqa: PLC0415 - imports are slow, --help is not
 
-    try:
-        spill = None if how.spill is None else place(how.spill)
-        asked = Asked(filters, most, how.partitions, how.processes, spill, how.engine, how.scheduler)
-        with phases() as (reading, working):
-            found = trace_connections(opened, asked, reading, working)
-    except SpillError as error:
-        fail(str(error), EXIT_USAGE)
-    except (BundleError, ClusterError, PlaceError) as error:
-        fail(str(error), EXIT_INPUT)
-    except OSError as error:
-        fail(f"packets cannot be kept in files: {error} (check the folder of --spill, or TMPDIR, and its free space)", EXIT_OUTPUT)
+    found = trace_parts(opened, how, filters, most)
 
     def tables() -> Frames:
         from analysis.frames import frames  # noqa: PLC0415
