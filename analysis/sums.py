@@ -141,7 +141,7 @@ def tree(parts: Sequence[int], load: Callable[[int], Sums]) -> Sums:
 
 def _worst(held: Table, most: int) -> Table:
     """What may be among the `most` longest of all, and the longest of its kind, whatever else there is."""
-    held = take(held, np.lexsort((held["lowest"], held["first_ns"], -held["total_ns"])))
+    held = take(held, np.lexsort((held["row"], held["part"], held["lowest"], held["first_ns"], -held["total_ns"])))
     return take(held, (np.arange(size(held)) < most) | (_ranks(held["kind"]) < OF_EACH_KIND))
 
 
