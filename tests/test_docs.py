@@ -15,6 +15,7 @@ from analysis.frames import TABLES
 from analysis.frames.kinds import HOP_KINDS
 from analysis.frames.questions import MEASURES, PERCENTS
 from analysis.statistics import smallest_sample
+from tracer.archive import COLUMNS
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,6 +49,21 @@ def test_the_tables_page_says_what_can_be_asked() -> None:
         assert re.search(rf"\| {by} \| .*\({measure.time}\) \| {', '.join(measure.keys)} \|", page), by
     needed = [str(smallest_sample(percent / 100)) for percent in PERCENTS]
     assert f"from {', '.join(needed[:-1])} and {needed[-1]} values on" in page
+
+
+def test_every_column_of_an_archive_is_documented() -> None:
+    page = (ROOT / "docs" / "archive.md").read_text()
+    rows = [f"| `{each.name}` | {each.dtype} | {each.unit} | {each.meaning} |" for each in COLUMNS]
+    assert [line for line in re.findall(r"^\| `.*$", page, re.MULTILINE) if line.count("|") == 5] == rows
+
+
+def test_the_queries_of_an_archive_find_something(tmp_path: Path, hopline: Hopline, monkeypatch: pytest.MonkeyPatch) -> None:
+    duckdb = pytest.importorskip("duckdb")  # of `make bench`
+    assert hopline("archive", "sample_pcaps/iptables", "-o", tmp_path / "archive", "--bucket", "10s").code == 0
+    (queries,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "archive.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    found = [duckdb.sql(query).fetchall() for query in queries.split(";")[:-1]]
+    assert [len(rows) for rows in found] == [4, 2, 128]
 
 
 def test_every_field_of_the_output_is_documented() -> None:

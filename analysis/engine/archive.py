@@ -137,7 +137,8 @@ def _write_part(
     """One file for each bucket that `observations`, the packets of a part, are in."""
     depth = depths(observations)
     bucket = observations["time_ns"] // (bucket_s * 1_000_000_000)
-    order = np.lexsort((observations["time_ns"], _ranks(observations, depth, dealt), bucket))
+    outer = observations["view"] == OUTER  # which has none of the numbers that those before and behind it have
+    order = np.lexsort((observations["time_ns"], outer, _ranks(observations, depth, dealt), bucket))
     first = np.flatnonzero(np.diff(bucket[order], prepend=bucket.min(initial=0) - 1))
     if len(first) > MOST_BUCKETS:
         raise ArchiveError(
