@@ -267,6 +267,8 @@ def test_the_command_line(tmp_path: Path, hopline: Hopline) -> None:
     assert not (folder / UNFINISHED_FILE).exists()
     for words in (["trace", "--l4-only", "--json"], ["trace", "--l4-only", "--json", "--since", "+5", "--service", "web"], ["clocks"]):
         assert hopline(words[0], folder, *words[1:]).out == hopline(words[0], SAMPLE, *words[1:]).out, words
+    pages = [hopline("report", bundle, "--l4-only", "--title", "x", "-o", "-").out for bundle in (folder, SAMPLE)]
+    assert pages[0] == pages[1]
     assert hopline("show", folder, "c7").out == hopline("show", SAMPLE, "c7").out
 
 
