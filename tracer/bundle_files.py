@@ -80,7 +80,7 @@ def find_files(paths: Sequence[Path]) -> dict[str, list[Path]]:
     BundleError where there is no capture, nor an archive that stands for several.
     """
     found: dict[str, list[Path]] = {}
-    for path in paths:
+    for path in (each.parent if each.name == ARCHIVE_FILE else each for each in paths):
         if path == STANDARD_INPUT:
             found.setdefault(CAPTURE, []).append(path)
         elif path.is_dir():

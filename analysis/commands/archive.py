@@ -23,10 +23,10 @@ def archive(
         int | None, typer.Option(min=1, help="Parts of whole connections. Default: one for each 500,000 packets.")
     ] = None,
 ) -> None:
-    """Keep a bundle's packets as Parquet, decoded, without their payload: an eighth of their size, for hopline and for any other tool.
+    """Keep a bundle's packets as Parquet, decoded, without their payload: some 15 bytes each, for hopline and for any other tool.
 
-    The archive is a bundle itself, with everything but the captures beside it: `hopline trace --l4-only`, `show`, `clocks` and `compare`
-    say of it what they said of the captures. Requests need payload, which is not kept. Columns, units, and queries: docs/archive.md.
+    The archive is a bundle itself, with everything but the captures beside it: `hopline trace --l4-only`, `report --l4-only`, `show` and
+    `clocks` say of it what they say of the captures. Requests need payload, which is not kept. Columns and queries: docs/archive.md.
 
     Examples:
       hopline archive bundle/ -o archive/ && hopline trace archive/ --l4-only

@@ -28,7 +28,7 @@ from analysis.synth import Amount, Options, synthesise
 from probes.decode import VIEWS_PER_FRAME
 from probes.decode.numbers import TUNNELS
 from probes.schema import OBSERVATIONS, ObservationPoint, Table, take
-from tracer.archive import COLUMNS, Contents, depths, write_packets
+from tracer.archive import COLUMNS, DEAL_FILE, Contents, depths, write_packets
 from tracer.archive.packets import read_packets
 from tracer.bundle import BundleError, open_bundle, read_bundle
 from tracer.bundle_files import ARCHIVE_FILE, UNFINISHED_FILE, folders_of, unpack
@@ -221,11 +221,17 @@ def test_altered_bytes_are_not_taken_for_packets(made: Path, tmp_path: Path, hop
         found = hopline(*words)
         assert found.code == NO_INPUT
         assert "copy the archive again" in found.err
+    (folder / DEAL_FILE).write_bytes(b"PK")
+    assert "flows.npz cannot be read" in hopline("trace", folder, "--l4-only").err
 
 
 @pytest.mark.parametrize(
-    ("told", "why"), [("{}", "is no archive's"), ("[", "is no archive's"), ('{"format": "hopline archive", "version": 9}', "of version 9")]
-)
+    ("told", "why"),
+    [
+        ("{}", "is no archive's"), ("[", "is no archive's"), ("[]", "is no archive's"),
+        ('{"format": "hopline archive", "version": 9}', "of version 9"), ('{"format": "hopline archive", "version": 1}', "damaged"),
+    ],
+)  # fmt: skip
 def test_what_it_says_of_itself_is_checked(tmp_path: Path, told: str, why: str) -> None:
     (tmp_path / ARCHIVE_FILE).write_text(told)
     with pytest.raises(BundleError, match=why):
@@ -245,6 +251,7 @@ def refusals(made: Path, tmp_path: Path) -> Iterator[tuple[list[str | Path], int
     yield ["trace", made, SAMPLES / "ipvs", "--l4-only"], NO_INPUT, "read by itself"
     yield ["trace", made, next(SAMPLE.glob("*.conntrack*")), "--l4-only"], NO_INPUT, "leave it out, or archive the bundle again"
     yield ["trace", made, "--l4-only", "--partitions", "2"], USAGE, "leave --partitions out"
+    yield ["trace", made / ARCHIVE_FILE], USAGE, "give --l4-only"
     yield ["trace", made], USAGE, "give --l4-only"
     yield ["compare", made, SAMPLES / "ipvs"], USAGE, "archive both"
 
@@ -266,7 +273,7 @@ def test_the_command_line(tmp_path: Path, hopline: Hopline) -> None:
     assert "1 part" in done.err
     assert not (folder / UNFINISHED_FILE).exists()
     for words in (["trace", "--l4-only", "--json"], ["trace", "--l4-only", "--json", "--since", "+5", "--service", "web"], ["clocks"]):
-        assert hopline(words[0], folder, *words[1:]).out == hopline(words[0], SAMPLE, *words[1:]).out, words
+        assert hopline(words[0], folder / ARCHIVE_FILE, *words[1:]).out == hopline(words[0], SAMPLE, *words[1:]).out, words
     pages = [hopline("report", bundle, "--l4-only", "--title", "x", "-o", "-").out for bundle in (folder, SAMPLE)]
     assert pages[0] == pages[1]
     assert hopline("show", folder, "c7").out == hopline("show", SAMPLE, "c7").out

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from tracer.surroundings import SENDERS, Glimpse
 
 FORMAT = "hopline archive"
 DEAL_FILE = "flows.npz"
+ASKED_AT_ONCE = 16
 _REMEDY = "what else is there was used; copy the archive again"
 _DEALT = (LEDGER_FILE, NETLINK, SOCKETS_FILE)  # evidence by which flows were put together
 
@@ -70,12 +73,17 @@ class Contents:
         """What `save` wrote. ValueError where it is not that, with the remedy."""
         try:
             told: dict[str, Any] = json.loads(content)
-        except ValueError:
-            told = {}
-        if not isinstance(told, dict) or told.get("format") != FORMAT:
+            if told["format"] == FORMAT and told["version"] == VERSION:
+                return cls._of(told)
+            known, version = told["format"] == FORMAT, told["version"]
+        except (LookupError, TypeError, ValueError):
+            known, version = False, None
+        if not known:
             raise ValueError("is no archive's, or damaged (copy the archive again)")
-        if told["version"] != VERSION:
-            raise ValueError(f"is of version {told['version']}, this hopline reads {VERSION} (use the hopline that wrote it)")
+        raise ValueError(f"is of version {version}, this hopline reads {VERSION} (use the hopline that wrote it)")
+
+    @classmethod
+    def _of(cls, told: dict[str, Any]) -> Contents:
         rows = [(*addresses.parse(text), point, time_ns) for text, point, time_ns in told["senders"]]
         senders = {column.name: np.array([row[at] for row in rows], column.dtype) for at, column in enumerate(SENDERS.columns)}
         captures = {name: CaptureStatistics(**each) for name, each in told["captures"].items()}
@@ -128,15 +136,18 @@ class Archive:
         return self._read(self.contents.packets)
 
     def dealt(self) -> Deal:
-        """Which part the flows are in that conntrack and sockets tell of."""
-        with (self.folder / DEAL_FILE).open("rb") as file, np.load(file, allow_pickle=False) as found:
-            return Deal(found["flows"], found["groups"], self.contents.parts)
+        """Which part the flows are in that conntrack and sockets tell of. BundleError where that cannot be read."""
+        try:
+            with (self.folder / DEAL_FILE).open("rb") as file, np.load(file, allow_pickle=False) as found:
+                return Deal(found["flows"], found["groups"], self.contents.parts)
+        except (OSError, LookupError, ValueError, BadZipFile) as error:
+            raise BundleError(f"{self.folder / DEAL_FILE} cannot be read: {error} (copy the archive again)") from None
 
     def _read(self, files: Sequence[PacketFile]) -> Table:
         folder = afresh(self.folder)
         try:
             return read_packets([folder / each.path for each in files], np.array(self.contents.capture_of_point, "u4"))
-        except (OSError, ValueError) as error:
+        except (OSError, LookupError, ValueError) as error:
             raise BundleError(f"{self.folder}: packets cannot be read: {error} (copy the archive again)") from None
 
 
@@ -155,7 +166,9 @@ def open_archive(folder: Path) -> Archive:
     except ValueError as error:
         raise BundleError(f"{path} {error}") from None
     expected = {each.path: each.size_bytes for each in contents.packets} | contents.evidence
-    lacking = {name: why for name, size in expected.items() if (why := _lacks(folder / PurePosixPath(name), size)) is not None}
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as asking:  # an object store takes its time for each
+        found = asking.map(lambda name, size: _lacks(folder / PurePosixPath(name), size), expected, expected.values())
+        lacking = {name: why for name, why in zip(expected, found, strict=True) if why is not None}
     problems = [Problem(str(folder / PurePosixPath(name)), why, _REMEDY, None, "error") for name, why in lacking.items()]
     there = [each for each in contents.packets if each.path not in lacking]
     return Archive(folder, replace(contents, packets=there), [*contents.problems, *problems])
