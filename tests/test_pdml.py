@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import quoteattr
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from probes.dissect.pdml import Fields, Layer, read_layers
 
-WANTED, PARTS = ("http", "http2"), ("http2.stream",)
+WANTED, PARTS = {"http": "", "http2": "", "dns": r"http\.host|http2\.stream"}, ("http2.stream",)  # of dns, two fields are asked for
 # what XML can hold; quotation marks, brackets and what looks like a tag's end are among it
 texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc"), exclude_characters="\ufffe\uffff"), max_size=12)
 texts |= st.sampled_from(
@@ -61,6 +62,11 @@ def expected(document: str) -> Iterator[tuple[str, int, int, Fields, list[Fields
             groups: list[Fields] = []
             for each in layer:
                 _gather(each, flat, groups, None)
+            if asked := WANTED[layer.attrib["name"]]:
+                found = [each for each in layer.iter("field") if re.fullmatch(asked, each.attrib["name"])]
+                flat, groups = {each.attrib["name"]: [] for each in found}, []
+                for each in found:
+                    flat[each.attrib["name"]].append(each.attrib.get("show", ""))
             yield layer.attrib["name"], frame, first or frame, flat, groups
             first = None
 

@@ -95,7 +95,8 @@ def read(
     messages: dict[int, dict[str, list[Message]]] = {}
     found = Reading()
     turns: dict[int, tuple[bool, int, int]] = {}  # inside TLS and of datagrams: who spoke last, turn, messages in it
-    for layer in dissect(feed, list(by_layer), [protocol.part for protocol in used if protocol.part], rules, keys):
+    fields = {protocol.layer: protocol.fields for protocol in used}
+    for layer in dissect(feed, fields, [protocol.part for protocol in used if protocol.part], rules, keys):
         progress(layer.frame)
         sent, protocol = feed.sent[layer.frame - 1], by_layer[layer.name]
         cut = sent.message if sent.message is not None and sent.message.protocol == protocol.name else None

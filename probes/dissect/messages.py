@@ -86,7 +86,10 @@ Read = Callable[[Layer], Iterator[Message]]
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """How one protocol is read: which layer of Wireshark's, whose parts are messages of their own, which port stands for it."""
+    """How one protocol is read: which layer of Wireshark's, whose parts are messages of their own, which port stands for it.
+
+    `fields` is a regular expression for the names of those that `read` looks at, where most are others ("": all; so where there are parts).
+    """
 
     name: str
     port: int
@@ -95,6 +98,7 @@ class Protocol:
     pair: Pairing
     part: str = ""
     decode_as: str = ""
+    fields: str = ""
 
 
 def one(fields: Fields, name: str) -> str | None:

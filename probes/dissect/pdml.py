@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import IO
@@ -21,9 +21,9 @@ BODY = "http.file_data"  # kept as a digest: bodies are compared, never shown
 _BODY, _READ_BYTES = BODY.encode(), 1 << 20
 _PACKET_END, _LAYER_END, _END = b"</packet>", b"</proto>", b"</pdml>"
 _NUMBER = re.compile(rb'<field name="num"[^>]* show="(\d+)"')
-_FIELD = rb'<field name="([^"]*)"(?: (?!show=)\w+="[^"]*")*(?: show="([^"]*)")?([^>]*)>'  # name, show, the rest of the tag
-_FIELD_END, _NOBODYS = b"</field>", b"_ws"
-_FIELDS, _TAGS = re.compile(_FIELD), re.compile(_FIELD + b"|" + _FIELD_END)
+_FIELD = rb'<field name="(%b)"(?: (?!show=)\w+="[^"]*")*(?: show="([^"]*)")?([^>]*)>'  # name, show, the rest of the tag
+_FIELD_END, _NOBODYS, _ANY = b"</field>", b"_ws", rb'[^"]*'
+_FIELDS, _TAGS = re.compile(_FIELD % _ANY), re.compile(_FIELD % _ANY + b"|" + _FIELD_END)
 _VALUE = re.compile(rb' value="([0-9a-f]*)"')
 # "3 Reassembled TCP Segments (3041 bytes): #2(1000), #3(1000), #4(1041)"
 _REASSEMBLED = re.compile(rb'<field name="(?:tcp|tls)\.segments"[^>]*>')
@@ -52,10 +52,11 @@ class Layer:
 
 
 class _Packets:
-    """Finds layers called `wanted` in packets; fields called `parts` begin a group."""
+    """Finds layers called `wanted` in packets, with the fields that are asked for; fields called `parts` begin a group."""
 
-    def __init__(self, wanted: Iterable[str], parts: Iterable[str]) -> None:
+    def __init__(self, wanted: Mapping[str, str], parts: Iterable[str]) -> None:
         names = b"|".join(re.escape(name).encode() for name in wanted)
+        self._asked = {name: re.compile(_FIELD % fields.encode()) for name, fields in wanted.items() if fields}
         self._layer = re.compile(rb'<proto name="(' + names + rb')"[^>]*>')
         self._parts = frozenset(name.encode() for name in parts)
 
@@ -74,8 +75,9 @@ class _Packets:
             yield layer
 
     def _read(self, layer: Layer, content: bytes) -> None:
-        if not any(part in content for part in self._parts):
-            for name, show, rest in _FIELDS.findall(content):
+        asked = self._asked.get(layer.name)
+        if asked or not any(part in content for part in self._parts):
+            for name, show, rest in (asked or _FIELDS).findall(content):
                 _add(layer, layer.fields, name, show, rest)
             return
         depth = group_depth = 0
@@ -113,8 +115,12 @@ def _text(written: bytes) -> str:
     return html.unescape(text) if "&" in text else text
 
 
-def read_layers(stream: IO[bytes], wanted: Iterable[str], parts: Iterable[str]) -> Iterator[Layer]:
-    """The layers called `wanted` of the PDML in `stream`, in order; fields called `parts` begin a group. ValueError where it breaks off."""
+def read_layers(stream: IO[bytes], wanted: Mapping[str, str], parts: Iterable[str]) -> Iterator[Layer]:
+    """The layers called `wanted` of the PDML in `stream`, in order; fields called `parts` begin a group. ValueError where it breaks off.
+
+    `wanted` says of each layer which fields are asked for (a regular expression for their names): then it has these alone, and no groups.
+    Of one that says nothing all are read.
+    """
     packets = _Packets(wanted, parts)
     rest = b""
     while chunk := stream.read(_READ_BYTES):

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -48,9 +48,9 @@ def _feed(stream: IO[bytes], records: Iterable[bytes]) -> None:
 
 
 def dissect(
-    records: Iterable[bytes], layers: Sequence[str], parts: Sequence[str], decode_as: Sequence[str] = (), keys: Path | None = None
+    records: Iterable[bytes], layers: Mapping[str, str], parts: Sequence[str], decode_as: Sequence[str] = (), keys: Path | None = None
 ) -> Iterator[Layer]:
-    """Layers called `layers` of the pcap `records` (see `probes.dissect.feed`), in order.
+    """Layers called `layers` of the pcap `records` (see `probes.dissect.feed`), in order, with fields as `read_layers` says.
 
     `decode_as` are tshark's `-d` rules, `keys` is a TLS key log file (NSS format). DissectionError where tshark is missing or fails.
     """

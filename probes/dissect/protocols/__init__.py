@@ -11,7 +11,7 @@ from probes.dissect.pairing import by_key, by_order, by_turns, turn_taking
 from probes.dissect.protocols import amqp, dns, http, kafka, mongodb, mysql, nats, postgresql, proxy, redis, tls
 
 PROTOCOLS: tuple[Protocol, ...] = (
-    Protocol("http", 80, "http", http.read, by_order),
+    Protocol("http", 80, "http", http.read, by_order, fields=http.FIELDS),
     Protocol("http2", 50051, "http2", http.read_http2, by_key, part="http2.stream", decode_as="tcp.port==50051,http2"),
     Protocol("dns", 53, "dns", dns.read, by_key),
     Protocol("mysql", 3306, "mysql", mysql.read, by_turns),

@@ -18,6 +18,8 @@ KEPT = frozenset((
     "transfer-encoding", "etag", "date", "last-modified", "server", "location", "upgrade", "connection", "grpc-status",
     "grpc-message",
 ))  # fmt: skip
+# What is read of HTTP/1.x: every header is there twice, as a line and by its own name.
+FIELDS = r"http\.(?:request\.(?:method|uri|version|line)|response\.(?:code|line)|file_data)"
 GRPC_CODES = (
     "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
     "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS",
