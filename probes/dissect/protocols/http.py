@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from probes.dissect.framing import MOST_BODY_BYTES
 from probes.dissect.messages import NOTICE, REQUEST, RESPONSE, Exchange, Message, one
@@ -30,12 +31,17 @@ GRPC_CODES = (
 def _headers(lines: list[str]) -> dict[str, str]:
     """Those of KEPT, by lower-case name; of one that comes several times, all values (RFC 9110, 5.3)."""
     found: dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        name, value = name.strip().lower(), value.replace("\\r\\n", "").strip()
-        if colon and name in KEPT:
+    for name, value in map(_header, lines):
+        if name in KEPT:
             found[name] = f"{found[name]}, {value}" if name in found else value
     return found
+
+
+@lru_cache(1 << 12)
+def _header(line: str) -> tuple[str, str]:
+    """Name ("" if that is none) and value of a header, as tshark shows it."""
+    name, colon, value = line.partition(":")
+    return name.strip().lower() if colon else "", value.replace("\\r\\n", "").strip()
 
 
 def _content(layer: Layer, headers: dict[str, str]) -> dict[str, str]:
