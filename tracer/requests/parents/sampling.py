@@ -8,6 +8,9 @@ calls turns only all at once. The walk's dice are seeded: the same evidence, the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import cast
+
 import numpy as np
 
 from probes.jit import bare, inside, wide
@@ -17,37 +20,40 @@ STEPS = 12_000_000  # at most, of all calls together
 MOST_SWEEPS, LEAST_SWEEPS = 20_000, 500
 BURN_IN = 0.1
 _SEED = 0x9E3779B97F4A7C15
-NONE = -1
+NONE, UNKNOWN = -1, -2
+IMPOSSIBLE = np.nan
 _DICE = 1_000_000_008  # one more than there are faces
 _HOPELESS = -21.0  # less than the log of the smallest chance
 MOST_PUSHED = 6  # calls in a row
 ONE_IN = 4  # steps pushes on
+_word = cast("Callable[[int], int]", np.uint64)
 
 
 @inside
-def _next(state: Array) -> int:
-    """The next of xorshift64's numbers (Marsaglia, J. Stat. Softw. 8(14), 2003), as a non-negative int64."""
-    x = state[0]
-    x ^= x << np.uint64(13)
-    x ^= x >> np.uint64(7)
-    x ^= x << np.uint64(17)
-    state[0] = x
-    return wide(x >> np.uint64(1))
+def _next(x: int) -> int:
+    """The next of xorshift64's numbers (uint64; Marsaglia, J. Stat. Softw. 8(14), 2003)."""
+    x ^= x << _word(13)
+    x ^= x >> _word(7)
+    x ^= x << _word(17)
+    return x
 
 
 @inside
-def _chance(state: Array) -> float:
-    """A number between 0 and 1, neither of them."""
-    return (_next(state) % (_DICE - 1) + 1) / _DICE
+def _below(x: int, faces: int) -> int:
+    """What such a number shows (int64) on a die of so many `faces`, counted from 0."""
+    return wide((x >> _word(1)) % _word(faces))
 
 
 @inside
-def _accepted(state: Array, change: float) -> bool:
-    """Whether a step that changes the log weight so is taken (Metropolis)."""
-    if change >= 0:
-        return True
-    chance = _chance(state)
-    return change >= _HOPELESS and np.log(chance) <= change
+def _rolled(x: int, change: float) -> int:
+    """`x`, or the next number where chance decides whether a step that changes the log weight so is taken."""
+    return _next(x) if change < 0 else x
+
+
+@inside
+def _accepted(x: int, change: float) -> bool:
+    """Whether such a step is taken (Metropolis)."""
+    return change >= 0 or (change >= _HOPELESS and np.log((_below(x, _DICE - 1) + 1) / _DICE) <= change)
 
 
 @inside
@@ -70,49 +76,62 @@ def _hold(call: int, pair: int, held: Array, since: Array, sweep: int, counts: A
 
 
 @inside
-def _pushing(  # noqa: PLR0913, PLR0917 - columns
-    first: Array, slot: Array, score: Array, alone: Array, idle: Array, held: Array, owner: Array, state: Array, moved: Array, to: Array
-) -> tuple[int, float]:
+def _pushing(first: Array, slot: Array, held: Array, owner: Array, x: int, moved: Array, to: Array) -> tuple[int, int]:
     """Have the call `moved[0]` take any of its candidates, who held that take any of its own, and so on until one is free.
 
-    Returns how many calls would move (0: no such step), each `to` a pair or NONE, and by how much that changes the log weight. The way
-    back is found with the same probability: by the last one's old place, or round the ring again.
+    Returns how many calls would move (0: no such step), each `to` a pair or NONE, and the number after those it took. The way back is found
+    with the same probability: by the last one's old place, or round the ring again.
     """
-    now = held[moved[0]]
+    now, pushed = held[moved[0]], 0
     left = NONE if now == NONE else slot[now]
-    change, pushed = 0.0, 0
     while True:
         call = moved[pushed]
         options = first[call + 1] - first[call]
-        pick = _next(state) % (options + 1)
+        x = _next(x)
+        pick = _below(x, options + 1)
         target = NONE if pick == options else first[call] + pick
         if target == held[call]:
-            return 0, 0.0
+            return 0, x
         to[pushed] = target
-        change += (alone[call] if target == NONE else score[target]) - (alone[call] if held[call] == NONE else score[held[call]])
         pushed += 1
-        if target != NONE and pushed > 1 and slot[target] == left:
-            return pushed, change  # a ring
         other = NONE if target == NONE else owner[slot[target]]
-        if other == NONE:
-            return pushed, change - (0.0 if target == NONE else idle[slot[target]]) + (0.0 if left == NONE else idle[left])
+        if other == NONE or (pushed > 1 and slot[target] == left):  # one that is free, or round the ring
+            return pushed, x
         if pushed == MOST_PUSHED:
-            return 0, 0.0
+            return 0, x
         for before in range(pushed):
             if moved[before] == other:
-                return 0, 0.0
+                return 0, x
         moved[pushed] = other
 
 
 @inside
+def _pushed(slot: Array, score: Array, alone: Array, idle: Array, held: Array, moved: Array, to: Array, pushed: int) -> float:
+    """By how much that changes the log weight."""
+    change = 0.0
+    for place in range(pushed):
+        call, target, now = moved[place], to[place], held[moved[place]]
+        change += (alone[call] if target == NONE else score[target]) - (alone[call] if now == NONE else score[now])
+    now, last = held[moved[0]], to[pushed - 1]
+    taken, left = NONE if last == NONE else slot[last], NONE if now == NONE else slot[now]
+    if taken != NONE and taken == left:
+        return change  # a ring
+    return change - (0.0 if taken == NONE else idle[taken]) + (0.0 if left == NONE else idle[left])
+
+
+@inside
 def _push(  # noqa: PLR0913, PLR0917 - columns
-    first: Array, slot: Array, score: Array, alone: Array, idle: Array, held: Array, owner: Array, state: Array, moved: Array, to: Array,
+    first: Array, slot: Array, score: Array, alone: Array, idle: Array, held: Array, owner: Array, x: int, moved: Array, to: Array,
     since: Array, sweep: int, counts: Array,
-) -> None:  # fmt: skip
+) -> int:  # fmt: skip
     """Take such a step from `moved[0]` on, or do not."""
-    pushed, change = _pushing(first, slot, score, alone, idle, held, owner, state, moved, to)
-    if pushed == 0 or not _accepted(state, change):
-        return
+    pushed, x = _pushing(first, slot, held, owner, x, moved, to)
+    if pushed == 0:
+        return x
+    change = _pushed(slot, score, alone, idle, held, moved, to, pushed)
+    x = _rolled(x, change)
+    if not _accepted(x, change):
+        return x
     for place in range(pushed):
         if held[moved[place]] != NONE:
             owner[slot[held[moved[place]]]] = NONE
@@ -120,54 +139,76 @@ def _push(  # noqa: PLR0913, PLR0917 - columns
         _hold(moved[place], to[place], held, since, sweep, counts)
         if to[place] != NONE:
             owner[slot[to[place]]] = moved[place]
+    return x
+
+
+@inside
+def _change(  # noqa: PLR0913, PLR0917 - columns
+    first: Array, slot: Array, score: Array, alone: Array, idle: Array, held: Array, call: int, target: int, other: int, exclusive: bool
+) -> float:
+    """By how much the log weight changes if `call` takes pair `target` (or NONE), whose slot `other` holds, and gives it its own.
+
+    IMPOSSIBLE where it holds that already, or where the other has no such candidate.
+    """
+    now = held[call]
+    if target == now:
+        return IMPOSSIBLE
+    change: float = (alone[call] if target == NONE else score[target]) - (alone[call] if now == NONE else score[now])
+    if not exclusive:
+        return change
+    left = NONE if now == NONE else slot[now]
+    if target != NONE and other == NONE:
+        change -= idle[slot[target]]
+    if other != NONE:
+        others = NONE if left == NONE else _pair(first, slot, other, left)
+        if left != NONE and others == NONE:
+            return IMPOSSIBLE
+        change += (alone[other] if others == NONE else score[others]) - score[held[other]]
+        if left == NONE:  # the way back is the other call's choice, among its own candidates (Hastings, Biometrika 57(1), 1970)
+            change += np.log((first[call + 1] - first[call] + 1.0) / (first[other + 1] - first[other] + 1.0))
+    elif left != NONE:
+        change += idle[left]
+    return change
 
 
 @bare
 def _walk(  # noqa: C901, PLR0912, PLR0913, PLR0917 - one loop over columns
     first: Array, slot: Array, score: Array, alone: Array, idle: Array, exclusive: Array, held: Array, sweeps: int, counts: Array,
-    owner: Array, state: Array, moved: Array, to: Array, since: Array,
+    owner: Array, moved: Array, to: Array, since: Array, changes: Array, from_pair: Array, from_call: Array,
 ) -> None:  # fmt: skip
     """Walk from the matching `held` (pair of each call, NONE without parent), adding to `counts` how many sweeps each pair was held.
 
     `owner` is the call that holds each slot, `since` the sweep from which on what each call holds is counted, the first time and then on.
+    Most steps are not taken, and come again: `changes` keeps by how much each would change the log weight while its call holds `from_pair`
+    and the slot that it takes is `from_call`'s (of each call its pairs, then none).
     """
-    calls = len(first) - 1
+    calls, x = len(first) - 1, _word(_SEED)
     for call in range(calls):
         if held[call] != NONE and exclusive[call]:
             owner[slot[held[call]]] = call
     for sweep in range(sweeps):
         for _ in range(calls):
-            call = _next(state) % calls
+            x = _next(x)
+            call = _below(x, calls)
             options = first[call + 1] - first[call]
             if options == 0:
                 continue
-            if exclusive[call] and _next(state) % ONE_IN == 0:
-                moved[0] = call
-                _push(first, slot, score, alone, idle, held, owner, state, moved, to, since, sweep, counts)
-                continue
-            pick = _next(state) % (options + 1)
-            target = NONE if pick == options else first[call] + pick
-            now = held[call]
-            if target == now:
-                continue
-            change = (alone[call] if target == NONE else score[target]) - (alone[call] if now == NONE else score[now])
-            other, others = NONE, NONE
             if exclusive[call]:
-                left = NONE if now == NONE else slot[now]
-                if target != NONE:
-                    other = owner[slot[target]]
-                    if other == NONE:
-                        change -= idle[slot[target]]
-                if other != NONE:
-                    others = NONE if left == NONE else _pair(first, slot, other, left)
-                    if left != NONE and others == NONE:
-                        continue
-                    change += (alone[other] if others == NONE else score[others]) - score[held[other]]
-                    if left == NONE:  # the way back is the other call's choice, among its own candidates (Hastings, Biometrika 57(1), 1970)
-                        change += np.log((options + 1.0) / (first[other + 1] - first[other] + 1.0))
-                elif left != NONE:
-                    change += idle[left]
-            if not _accepted(state, change):
+                x = _next(x)
+                if _below(x, ONE_IN) == 0:
+                    moved[0] = call
+                    x = _push(first, slot, score, alone, idle, held, owner, x, moved, to, since, sweep, counts)
+                    continue
+            x = _next(x)
+            pick = _below(x, options + 1)
+            target = NONE if pick == options else first[call] + pick
+            other = owner[slot[target]] if exclusive[call] and target != NONE else NONE
+            step, now = first[call] + call + pick, held[call]
+            if from_pair[step] != now or from_call[step] != other:
+                from_pair[step], from_call[step] = now, other
+                changes[step] = _change(first, slot, score, alone, idle, held, call, target, other, exclusive[call])
+            x = _rolled(x, changes[step])
+            if not _accepted(x, changes[step]):
                 continue
             if exclusive[call]:
                 if now != NONE:
@@ -175,6 +216,7 @@ def _walk(  # noqa: C901, PLR0912, PLR0913, PLR0917 - one loop over columns
                 if target != NONE:
                     owner[slot[target]] = call
                 if other != NONE:
+                    others = NONE if now == NONE else _pair(first, slot, other, slot[now])
                     _hold(other, others, held, since, sweep, counts)
             _hold(call, target, held, since, sweep, counts)
     for call in range(calls):
@@ -194,9 +236,11 @@ def shares(call: Array, slot: Array, score: Array, alone: Array, idle: Array, ex
     held = _start(call, slot, likely, calls, exclusive)
     sweeps = int(np.clip(STEPS // calls, LEAST_SWEEPS, MOST_SWEEPS))
     counts, unburnt = np.zeros(len(call), "i8"), int(np.ceil(sweeps * BURN_IN))
+    steps = len(call) + calls
     _walk(
-        first, slot.astype("i8"), score, alone, idle, exclusive, held, sweeps, counts, np.full(len(idle), NONE), np.full(1, _SEED, "u8"),
+        first, slot.astype("i8"), score, alone, idle, exclusive, held, sweeps, counts, np.full(len(idle), NONE),
         np.empty(MOST_PUSHED, "i8"), np.empty(MOST_PUSHED, "i8"), np.full(calls, unburnt),
+        np.empty(steps), np.full(steps, UNKNOWN), np.full(steps, UNKNOWN),
     )  # fmt: skip
     return np.asarray(counts / (sweeps - unburnt))
 
