@@ -31,11 +31,8 @@ _TRACE_PART = {  # where a header says more than which trace it is: W3C Trace Co
 def codes(ours: Iterable[str | None], theirs: Iterable[str | None]) -> tuple[Array, Array]:
     """Texts of calls and of requests as integers (equal where the texts are), -1 for None or empty."""
     numbers: dict[str, int] = {}
-
-    def code(text: str | None) -> int:
-        return numbers.setdefault(text, len(numbers)) if text else -1
-
-    return np.array([code(text) for text in ours], "i8"), np.array([code(text) for text in theirs], "i8")
+    mine, other = ([numbers.setdefault(text, len(numbers)) if text else -1 for text in side] for side in (ours, theirs))
+    return np.array(mine, "i8"), np.array(other, "i8")
 
 
 def agreement(ours: Array, theirs: Array, all_theirs: Array) -> Array:
@@ -56,7 +53,8 @@ def passing(name: str, levels: Array, word: str) -> Comparison:
 def identifiers(ours: Sequence[Mapping[str, str]], theirs: Sequence[Mapping[str, str]], call: Array, parent: Array) -> Comparison:
     """Trace and request identifiers in headers: W3C Trace Context, B3, X-Request-ID and their kin; the trace's part counts."""
     level = np.zeros(len(call), "i8")
-    for place, header in reversed(list(enumerate(TRACE_HEADERS, 2))):  # of several that agree the first one is named
+    sent = [(place, header) for place, header in enumerate(TRACE_HEADERS, 2) if any(header in each for each in ours)]
+    for place, header in reversed(sent):  # of several that agree the first one is named
         mine, other = codes((_identifier(header, each) for each in ours), (_identifier(header, each) for each in theirs))
         both, equal = (mine[call] >= 0) & (other[parent] >= 0), mine[call] == other[parent]
         level = np.where(both & equal, place, np.where(both, np.maximum(level, 1), level))

@@ -28,7 +28,8 @@ def lookups(facts: Facts) -> tuple[Array, Array, Array]:
     answered = facts.end[asked]
     call, lookup = candidates(facts.begin[fresh], facts.caller[fresh], answered, answered + LATEST_NS, facts.caller[asked])
     resolved = [set(each.answers.get("addresses", "").split()) if (each := facts.exchanges[row]) else set() for row in asked.tolist()]
-    fits = np.array([facts.target[fresh[c]] in resolved[d] for c, d in zip(call.tolist(), lookup.tolist(), strict=True)], bool)
+    targets = [facts.target[row] for row in fresh.tolist()]
+    fits = np.array([targets[c] in resolved[d] for c, d in zip(call.tolist(), lookup.tolist(), strict=True)], bool)
     call, lookup = call[fits], lookup[fits]
     elapsed = facts.begin[fresh[call]] - answered[lookup]
     compared = [delays("lookup", elapsed, np.ones(len(call), bool), 8)]

@@ -13,7 +13,7 @@ from typing import cast
 
 import numpy as np
 
-from probes.jit import bare, inside, wide
+from probes.jit import bare, inside, kernel, wide
 from probes.schema import Array
 
 STEPS = 12_000_000  # at most, of all calls together
@@ -233,7 +233,7 @@ def shares(call: Array, slot: Array, score: Array, alone: Array, idle: Array, ex
         return np.zeros(0)
     calls = len(alone)
     first = np.searchsorted(call, np.arange(calls + 1))
-    held = _start(call, slot, likely, calls, exclusive)
+    held = _start(np.argsort(-likely, kind="stable"), call, slot, exclusive, np.zeros(len(idle), bool))
     sweeps = int(np.clip(STEPS // calls, LEAST_SWEEPS, MOST_SWEEPS))
     counts, unburnt = np.zeros(len(call), "i8"), int(np.ceil(sweeps * BURN_IN))
     steps = len(call) + calls
@@ -245,14 +245,13 @@ def shares(call: Array, slot: Array, score: Array, alone: Array, idle: Array, ex
     return np.asarray(counts / (sweeps - unburnt))
 
 
-def _start(call: Array, slot: Array, likely: Array, calls: int, exclusive: Array) -> Array:
-    """A matching to begin with: the likeliest pairs first, each where its slot is still free."""
-    held = np.full(calls, NONE, "i8")
-    taken: set[int] = set()
-    for pair in np.argsort(-likely, kind="stable").tolist():
-        c, s = int(call[pair]), int(slot[pair])
-        if held[c] == NONE and not (exclusive[c] and s in taken):
-            held[c] = pair
-            if exclusive[c]:
-                taken.add(s)
+@kernel
+def _start(pairs: Array, call: Array, slot: Array, exclusive: Array, taken: Array) -> Array:
+    """A matching to begin with: of `pairs`, the likeliest first, each where its slot is not `taken` (bool) yet."""
+    held = np.full(len(exclusive), NONE)
+    for pair in pairs:
+        mine = call[pair]
+        if held[mine] == NONE and not (exclusive[mine] and taken[slot[pair]]):
+            held[mine] = pair
+            taken[slot[pair]] |= exclusive[mine]
     return held

@@ -251,28 +251,28 @@ def _covered(facts: Facts, rows: Array) -> int:
 
 def _keep(mine: Array, theirs: Array, solved: Solved, led: Array, found: Parents) -> None:
     order = np.lexsort((-solved.probability, mine))
-    count: dict[int, int] = {}
-    for row in order.tolist():
-        call, likely = int(mine[row]), float(solved.probability[row])
-        kept = found.candidates.setdefault(call, [])
-        if not kept:
-            found.evidence[call] = [*(["resolved-address"] if led[row] > TOLD else []), *_words(solved, row)]
-        if len(kept) < KEPT and likely >= LEAST:
-            kept.append((int(theirs[row]), likely))
-        count[call] = count.get(call, 0) + 1
-    for call, number in count.items():
-        if number == 1:
+    bounds = np.flatnonzero(np.diff(mine[order], prepend=-1, append=-1))
+    begins, ends = bounds[:-1], bounds[1:]
+    told = order[np.where(solved.probability[order[begins]] >= LEAST, begins, ends - 1)]  # where nothing is kept, of the least likely
+    words = _words(solved, told)
+    likely, parents_ = solved.probability[order].tolist(), theirs[order].tolist()
+    columns = (mine[told], begins, ends, led[told] > TOLD)
+    for call, begin, end, resolved, said in zip(*(column.tolist() for column in columns), words, strict=True):
+        kept = range(begin, min(end, begin + KEPT))
+        found.candidates[call] = [(parents_[place], likely[place]) for place in kept if likely[place] >= LEAST]
+        found.evidence[call] = [*(["resolved-address"] if resolved else []), *said]
+        if end - begin == 1:
             found.evidence[call].append("only-candidate")
         elif not found.evidence[call]:
             found.evidence[call].append("under-way")
 
 
-def _words(solved: Solved, row: int) -> list[str]:
-    """Why a pair is believed: the comparisons that speak for it, most telling first."""
-    told = []
+def _words(solved: Solved, rows: Array) -> list[list[str]]:
+    """Why each pair of `rows` is believed: the comparisons that speak for it, most telling first."""
+    told: list[list[tuple[float, str]]] = [[] for _ in rows]
     for each, weight in zip(solved.comparisons, solved.weights, strict=True):
-        level = int(each.levels[row])
-        word = each.evidence[level] if level < len(each.evidence) else None
-        if word and (weight[row] > TOLD or word == "nesting"):
-            told.append((float(weight[row]), word))
-    return list(dict.fromkeys(word for _, word in sorted(told, reverse=True)))
+        for said, level, weighs in zip(told, each.levels[rows].tolist(), weight[rows].tolist(), strict=True):
+            word = each.evidence[level] if level < len(each.evidence) else None
+            if word and (weighs > TOLD or word == "nesting"):
+                said.append((weighs, word))
+    return [list(dict.fromkeys(word for _, word in sorted(said, reverse=True))) for said in told]
