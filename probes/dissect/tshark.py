@@ -31,9 +31,22 @@ def find_tshark() -> str | None:
     return shutil.which("tshark")
 
 
-@cache
+_asking = threading.Lock()
+
+
 def known_protocols() -> frozenset[str]:
     """Filter names of all protocols that this tshark dissects; empty where it is not installed."""
+    with _asking:  # once: it takes a quarter of a second
+        return _known_protocols()
+
+
+def ask_ahead() -> None:
+    """Have tshark say meanwhile which protocols it knows. Wait for `known_protocols` before this process is forked."""
+    threading.Thread(target=known_protocols, daemon=True).start()
+
+
+@cache
+def _known_protocols() -> frozenset[str]:
     program = find_tshark()
     if program is None:
         return frozenset()

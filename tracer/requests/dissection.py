@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from probes.dissect import BY_NAME, DissectionError, Exchange, Handshake, Piece, read_side_by_side, recognise, turns
+from probes.dissect import BY_NAME, DissectionError, Exchange, Handshake, Piece, ask_ahead, read_side_by_side, recognise, turns
 from probes.schema import Array, Table, size
 from tracer.bundle import Bundle
 from tracer.pipeline import Reconstruction
@@ -64,6 +64,7 @@ def dissect(
         found.problem = NO_PAYLOAD
         found.unread = dict.fromkeys(np.unique(table["connection"]).tolist(), NOT_DISSECTED)
         return found
+    ask_ahead()
     content = payloads(bundle, table["row"], table["skip"], table["size"])
     found.protocols = _protocols(traced, table, content)
     known = np.isin(table["connection"], np.fromiter(found.protocols, "i4", len(found.protocols)))
