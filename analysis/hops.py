@@ -38,7 +38,7 @@ class HopRecords:
         hops = {name: column[first:end] for name, column in self._hops.items()}
         seen = {name: self._observations[name][hops["row"]] for name in ("direction", "frame", "point")}
         self._ends.learn(hops["tuple"])
-        kinds, tunnels = self._port_kinds(hops["tuple"], self._connections[first:end]), self._tunnels(hops["row"])
+        kinds, tunnels = self.port_kinds(hops["tuple"], self._connections[first:end]).tolist(), self.tunnels(hops["row"])
         columns = (hops["point"], seen["direction"], hops["reply"], hops["tuple"], hops["time_ns"], seen["point"], seen["frame"])
         places, files, src, dst = self._places, self._files, self._ends.src, self._ends.dst
         return [
@@ -52,18 +52,17 @@ class HopRecords:
             )
         ]  # fmt: skip
 
-    def _port_kinds(self, codes: Array, connections: Array) -> list[int]:
-        """Which of the four ports each tuple leads to (a reply's: comes from), by PORT_KINDS; none where no Service is involved."""
+    def port_kinds(self, codes: Array, connections: Array) -> Array:
+        """Which of the four ports each tuple leads to (a reply's: comes from), in PORT_KINDS; none where no Service is involved."""
         original, translated = self._original[connections], self._translated[connections]
         leads = [
             self._has_service[connections] & (target >= 0)
             & (same_end(self._tuples, target, "dst", codes, "src") | same_end(self._tuples, target, "dst", codes, "dst"))
             for target in (original, translated)
         ]  # fmt: skip
-        kinds: list[int] = np.select(leads, [1 + self._by_node_port[connections], np.full(len(codes), 3)], 0).tolist()
-        return kinds
+        return np.select(leads, [1 + self._by_node_port[connections], np.full(len(codes), 3)], 0)
 
-    def _tunnels(self, rows: Array) -> list[Record | None]:
+    def tunnels(self, rows: Array) -> list[Record | None]:
         """The tunnel that each observation was seen in."""
         table = self._observations
         found: list[Record | None] = [None] * len(rows)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice, pairwise, repeat
 from typing import Any
 
 import numpy as np
 
 from analysis.ends import Ends
 from analysis.failures import refusal, verdict
+from analysis.hop_texts import HopTexts
 from analysis.hops import HopRecords
 from analysis.translations import TranslationRecords
 from probes.decode.numbers import PROTOCOL_NAMES
-from probes.schema import Table
+from probes.schema import Array, Table
+from probes.text_rows import NULL
 from tracer import evidence
 from tracer.cluster import Owner
 from tracer.names import Named
@@ -24,6 +27,8 @@ from tracer.trace import Trace
 Record = dict[str, Any]
 CONFIDENT = 0.9  # joins below it are not given
 CHUNK = 1 << 12  # records that are made at a time
+NUMBERED = ("id", "parent", "trace")
+NO_HOPS = '"hops": []'  # in no text: a quote would be escaped there
 
 
 class Recorder:
@@ -34,7 +39,7 @@ class Recorder:
         tables = trace.tables
         self._hop_records = HopRecords(trace, tables.hops, tables.hops["connection"], self.ends)
         self._translation_records = TranslationRecords(trace, self.ends)
-        self._resolutions = [point.resolution_ns for point in tables.points]
+        self._resolutions = np.array([point.resolution_ns for point in tables.points] or [0], "i8")
         self._points = [f"{point.node}/{point.interface}" for point in tables.points]
 
     def __len__(self) -> int:
@@ -54,12 +59,30 @@ class Recorder:
 
     def records(self, first: int, end: int) -> list[Record]:
         """The records of rows `first` to `end` of `connections`."""
+        made = self._unnumbered(first, end, self._hops(first, end))
+        return [{"id": f"c{row + 1}", "parent": None, "trace": f"t{row + 1}"} | record for row, record in enumerate(made, first)]
+
+    def texts(self, first: int, end: int) -> Iterator[tuple[str, memoryview, str]]:
+        """The same as JSON, `unnumbered`; each is cut around its hops, which are never objects."""
+        table, hop_texts = self.trace.tables.hops, HopTexts(self.trace, self._hop_records)
+        for start in range(first, end, CHUNK):
+            stop = min(start + CHUNK, end)
+            bounds = _bounds(table, start, stop)
+            rows = {name: column[bounds[0] : bounds[-1]] for name, column in table.items()}
+            text, ends = hop_texts.texts(rows, self._latencies(bounds[0], bounds[-1]))
+            at = ends[np.array(bounds) - bounds[0]].tolist()
+            for record, (begin, after) in zip(self._unnumbered(start, stop, repeat([])), pairwise(at), strict=True):
+                before, empty, behind = json.dumps(record).partition(NO_HOPS)
+                yield before + empty[:-1], text[min(begin + 2, after) : after].data, empty[-1:] + behind
+
+    def _unnumbered(self, first: int, end: int, hops: Iterable[list[Record]]) -> list[Record]:
         columns = {name: column[first:end].tolist() for name, column in self.trace.tables.connections.items()}
         named = self.trace.named[first:end]
         codes = [code for each in named for code in (each.source, each.original, each.translated, *each.candidates)]
         self.ends.learn(np.array([*codes, *columns["first_seen"]], "i8"))
         rows = zip(*columns.values(), strict=True)
-        parts = zip(self._hops(first, end), self._translations(first, end), self._losses(first, end), strict=True)
+        last = [end - 1 if end > begin else -1 for begin, end in pairwise(_bounds(self.trace.tables.hops, first, end))]
+        parts = zip(islice(hops, end - first), last, self._translations(first, end), self._losses(first, end), strict=True)
         names = list(columns)
         return [
             self._record(connection, each, dict(zip(names, row, strict=True)), *its)
@@ -67,14 +90,14 @@ class Recorder:
         ]
 
     def _record(
-        self, connection: int, named: Named, row: dict[str, Any], hops: list[Record], translations: list[Record], losses: list[Record]
+        self, connection: int, named: Named, row: dict[str, Any], hops: list[Record], last_hop: int, translations: list[Record],
+        losses: list[Record],
     ) -> Record:  # fmt: skip
         ends, original, translated = self.ends, named.original, named.translated
         protocol, start, end = PROTOCOL_NAMES.get(row["proto"], str(row["proto"])), row["start_ns"], row["end_ns"]
         failed = row["status"] in (REFUSED, TIMEOUT)
         return {
-            "id": f"c{connection + 1}", "parent": None, "trace": f"t{connection + 1}", "protocol": protocol, "operation": None,
-            "status": STATUSES[row["status"]], "start_ns": start, "end_ns": end,
+            "protocol": protocol, "operation": None, "status": STATUSES[row["status"]], "start_ns": start, "end_ns": end,
             "client": _owner(ends.src[named.source], named.client) if named.source >= 0 else None,
             "server": _owner(ends.dst[translated], named.server) if translated >= 0 else None,
             "service": _service(named), "ingress": None,
@@ -89,7 +112,7 @@ class Recorder:
             "evidence": evidence.names(named.evidence), "parent_evidence": [], "confidence": round(named.confidence, 4),
             "candidates": [self._tuple(code, protocol) for code in named.candidates],
             # where an attempt without an answer was seen last
-            "last_seen_at": f"{hops[-1]['node']}/{hops[-1]['interface']}" if hops and not row["packets_reply"] else None,
+            "last_seen_at": self._points[self.trace.tables.hops["point"][last_hop]] if last_hop >= 0 and not row["packets_reply"] else None,
             "refusal": refusal(self.trace, connection, self._replies(connection)) if failed else None,
             "verdict": verdict(self.trace, connection, named) if failed else None,
             "problems": [*named.problems, *self._unseen(original, row["first_seen"])],
@@ -123,14 +146,20 @@ class Recorder:
         bounds = _bounds(table, first, end)
         begin, after = bounds[0], bounds[-1]
         records = self._hop_records.records(begin, after)
-        rows = np.arange(begin, after)
-        start = rows - table["position"][begin:after]
-        offset, same_clock = table["time_ns"][rows] - table["time_ns"][start], table["node"][rows] == table["node"][start]
-        columns = (offset, same_clock, table["latency_ns"][rows], table["point"][rows])
-        for record, since, known, latency, point in zip(records, *(column.tolist() for column in columns), strict=True):
-            record["offset_ns"] = since if known else None
-            record["latency_ns"], record["uncertainty_ns"] = (None, None) if latency < 0 else (latency, self._resolutions[point])
+        for record, *each in zip(records, *(column.tolist() for column in self._latencies(begin, after)), strict=True):
+            record["offset_ns"], record["latency_ns"], record["uncertainty_ns"] = (None if value == NULL else value for value in each)
         return _parts(records, bounds)
+
+    def _latencies(self, first: int, end: int) -> tuple[Array, Array, Array]:
+        """The time (int64 ns) of hops `first` to `end` since the first of their path, and since the one before; and the clock's unit.
+
+        NULL where two clocks are in it, or there is none before.
+        """
+        table, rows = self.trace.tables.hops, np.arange(first, end)
+        start, latency = rows - table["position"][rows], table["latency_ns"][rows]
+        offset = np.where(table["node"][rows] == table["node"][start], table["time_ns"][rows] - table["time_ns"][start], NULL)
+        told = latency >= 0
+        return offset, np.where(told, latency, NULL), np.where(told, self._resolutions[table["point"][rows]], NULL)
 
     def _translations(self, first: int, end: int) -> Iterator[list[Record]]:
         bounds = _bounds(self.trace.tables.translations, first, end)
@@ -149,6 +178,11 @@ class Recorder:
             "last_seen_at": None if row["last_point"] < 0 else self._points[row["last_point"]],
             "first_missed_at": None if row["missed_point"] < 0 else self._points[row["missed_point"]],
         }  # fmt: skip
+
+
+def unnumbered(record: Record) -> Record:
+    """`record` without what depends on all the others."""
+    return {name: value for name, value in record.items() if name not in NUMBERED}
 
 
 def _bounds(table: Table, first: int, end: int) -> list[int]:

@@ -29,6 +29,8 @@ _Function = TypeVar("_Function", bound=Callable[..., object])
 # An unsigned byte as a signed 64-bit integer: a byte shifted left overflows in NumPy. Kernels annotate every integer as `int`: that is what
 # it behaves like without numba, and numba does not read annotations.
 wide = cast("Callable[[int], int]", np.int64)
+# An integer as an unsigned one of 64 bits, for kernels: the same cast as `wide`.
+unsigned = cast("Callable[[int], int]", np.uint64)
 # An index that is never negative: numba then does not ask whether it counts from the end.
 place = cast("Callable[[int], int]", np.uintp)
 _LINE_BYTES = 64  # of a cache

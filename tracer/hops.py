@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from probes.decode.numbers import SYN, TCP
-from probes.jit import inlined, kernel, wide
+from probes.jit import inlined, kernel, unsigned, wide
 from probes.schema import Array, Table
 from tracer.connections import Joined
 from tracer.schema import HOPS
-from tracer.tuples import distinct, mix, unsigned
+from tracer.tuples import distinct, mix
 
 
 @inlined

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from probes.jit import LINE_WORDS, bare, place, store_line, wide
+from probes.jit import LINE_WORDS, bare, place, store_line, unsigned, wide
 from probes.schema import Array
-from tracer.tuples import unsigned
 
 LINES = 4
 WORDS = LINES * LINE_WORDS  # two of each row: its key, its label

@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from probes.decode.numbers import ACK, ICMP, ICMPV6, PACKET, PORTS, RST, SCTP, SEQUENCE, SYN, TCP, TIMESTAMPS, UDP
-from probes.jit import kernel, wide
+from probes.jit import kernel, unsigned, wide
 from probes.schema import Array, Table
 from tracer.schema import SIGHTINGS
-from tracer.tuples import stir, unsigned
+from tracer.tuples import stir
 
 SCTP_INIT, SCTP_INIT_ACK = 1, 2
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Sequence
 
 import numpy as np
 
-from probes.jit import inlined, kernel, wide
+from probes.jit import inlined, kernel, unsigned, wide
 from probes.schema import Array, Table, take
 from tracer.schema import TUPLES
 
 FIELDS = ("src_hi", "src_lo", "dst_hi", "dst_lo", "sport", "dport", "proto")
-# An integer as an unsigned one of 64 bits, for kernels: the same cast as `probes.jit.wide`.
-unsigned = cast("Callable[[int], int]", np.uint64)
-
 _REVERSED = ("dst_hi", "dst_lo", "src_hi", "src_lo", "dport", "sport", "proto")
 
 

@@ -10,7 +10,7 @@ from typing import IO, BinaryIO
 import numpy as np
 
 from analysis.filters import Filters
-from analysis.records import Record, Recorder
+from analysis.records import Record, Recorder, unnumbered
 from analysis.summary import Tally, tally
 from analysis.sums import OF_EACH_KIND, Summing, Sums
 from probes.schema import Array
@@ -18,15 +18,13 @@ from tracer.affinity import Affine
 from tracer.trace import Trace
 from tracer.tuples import FIELDS, mix
 
-NUMBERED = ("id", "parent", "trace")  # what a record has that depends on all the others
-
 
 @dataclass(slots=True)
 class Stitched:
     """The connections of one partition, and sums of them if they were asked for (those are in files of their own).
 
     `first_ns` (i8) and `lowest` (u8) put them, row by row, into one order with those of others. `kept` (i8) are the rows that were asked
-    for, in order; text[i]:text[i + 1] are bytes of the record of kept[i] as JSON, without NUMBERED. `affine` go by row.
+    for, in order; text[i]:text[i + 1] are bytes of the record of kept[i] as JSON, `unnumbered`. `affine` go by row.
     """
 
     first_ns: Array
@@ -57,17 +55,25 @@ def stitch(traced: Trace, filters: Filters, most: int | None, out: BinaryIO) -> 
     """Write the records that `filters` accept, no more than the first `most`, to `out`; the rest of `kept` has no text."""
     first_ns, lowest = order_keys(traced)
     recorder, tests = Recorder(traced), filters.tests()
-    kept: list[int] = []
     text = [out.tell()]
-    for row, record in enumerate(recorder if tests or most is None else recorder.between(0, min(most, len(recorder)))):
-        if not all(test(record) for test in tests):
-            continue
-        if most is None or len(kept) < most:
-            out.write(_text(record))
-            text.append(out.tell())
-        kept.append(row)
-    all_kept = np.array(kept, "i8") if tests else np.arange(len(recorder))  # of the rest nothing was asked
-    return Stitched(first_ns, lowest, all_kept, np.array(text, "i8"), tally(traced), traced.affine)
+
+    def write(*pieces: bytes | memoryview) -> None:
+        out.writelines(pieces)
+        text.append(text[-1] + sum(map(len, pieces)))
+
+    if tests:
+        rows: list[int] = []
+        for row, record in enumerate(recorder):
+            if all(test(record) for test in tests):
+                if most is None or len(rows) < most:
+                    write(_text(record))
+                rows.append(row)
+        kept = np.array(rows, "i8")
+    else:
+        kept = np.arange(len(recorder))  # nothing was asked of them
+        for before, hops, behind in recorder.texts(0, len(kept[:most])):
+            write(before.encode(), hops, behind.encode())
+    return Stitched(first_ns, lowest, kept, np.array(text, "i8"), tally(traced), traced.affine)
 
 
 def sum_up(traced: Trace, part: int, most: int, out: BinaryIO) -> Stitched:
@@ -98,7 +104,7 @@ def _enters(longest: list[tuple[int, ...]], place: tuple[int, ...]) -> bool:
 
 
 def _text(record: Record) -> bytes:
-    return json.dumps({name: value for name, value in record.items() if name not in NUMBERED}).encode()
+    return json.dumps(unnumbered(record)).encode()
 
 
 def order_keys(traced: Trace) -> tuple[Array, Array]:

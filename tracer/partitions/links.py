@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from probes.decode.numbers import ACK, EMBEDDED, PORTS, SYN, TCP
-from probes.jit import inlined, kernel, wide
+from probes.jit import inlined, kernel, unsigned, wide
 from probes.schema import Array, Table
 from tracer.sightings import identify, joinable
-from tracer.tuples import FIELDS, mix, stir, unsigned
+from tracer.tuples import FIELDS, mix, stir
 
 RECENT = 16  # a node's points show a packet one right after the other: each would give the same link
 _SYNS = 0x51  # apart from identities

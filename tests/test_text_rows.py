@@ -1,0 +1,32 @@
+"""Text written by machine code: what Python would write."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.records import Recorder, unnumbered
+from probes.text_rows import NULL, text_rows
+from tracer.trace import Trace
+
+NUMBERS = st.integers(-(2**63) + 1, 2**63 - 1)
+TEXTS = st.lists(st.text(st.characters(max_codepoint=127), max_size=9), min_size=1, max_size=3)
+
+
+@given(texts=TEXTS, rows=st.lists(st.tuples(st.integers(0, 2), NUMBERS | st.none() | st.sampled_from((0, 9, 10, -1))), max_size=23))
+def test_a_row_is_its_columns_one_behind_the_other(texts: list[str], rows: list[tuple[int, int | None]]) -> None:
+    which = np.array([number % len(texts) for number, _ in rows], "i8")
+    numbers = np.array([NULL if value is None else value for _, value in rows], "i8")
+    out, bounds = text_rows(len(rows), ["a", (texts, which), numbers, ', "b": ', numbers])
+    written = [out[first:end].tobytes().decode() for first, end in pairwise(bounds.tolist())]
+    assert written == [f'a{texts[number % len(texts)]}{json.dumps(value)}, "b": {json.dumps(value)}' for number, value in rows]
+
+
+def test_records_as_text_are_the_records(traced: Trace) -> None:
+    recorder = Recorder(traced)
+    written = [b"".join((before.encode(), hops, behind.encode())).decode() for before, hops, behind in recorder.texts(0, len(recorder))]
+    assert written == [json.dumps(unnumbered(record)) for record in recorder]
