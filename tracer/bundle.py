@@ -6,6 +6,7 @@ Reading only: nothing in the folder is ever changed. A file that cannot be read 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -332,10 +333,32 @@ def read_bundle(
     )
 
 
-def read_packets(opened: Opened, progress: Callable[[str, int], None] = lambda _file, _position: None) -> Bundle:
-    """Read all captures of a bundle into memory."""
-    if opened.archive is not None:
-        return opened.archived(opened.archive, opened.archive.packets())
+@dataclass(slots=True)
+class Packets:
+    """What the captures of a bundle have, each by itself, beside the file of each; and what is said of those that cannot be opened."""
+
+    captures: list[Capture]
+    paths: list[Path]
+    problems: list[Problem]
+
+    @property
+    def first_points(self) -> list[int]:
+        """The number that point 0 of each capture has among those of all."""
+        counts = (len(capture.points) for capture in self.captures[:-1])
+        return [0, *itertools.accumulate(counts)] if self.captures else []
+
+    def complete(self, opened: Opened, observations: Table) -> Bundle:
+        """The bundle with what the captures gave, `observations` aside."""
+        return opened.complete(
+            observations, [point for capture in self.captures for point in capture.points],
+            [path for path, capture in zip(self.paths, self.captures, strict=True) for _ in capture.points],
+            {capture.file: capture.statistics for capture in self.captures},
+            [*self.problems, *(problem for capture in self.captures for problem in capture.problems)],
+        )  # fmt: skip
+
+
+def read_captures(opened: Opened, progress: Callable[[str, int], None]) -> Packets:
+    """Read all captures of a bundle into memory, each into a table of its own."""
     problems: list[Problem] = []
 
     def read(file: CaptureFile) -> Capture | None:
@@ -350,10 +373,19 @@ def read_packets(opened: Opened, progress: Callable[[str, int], None] = lambda _
     with ThreadPoolExecutor(READERS) as readers:
         read_files = zip(opened.captures, readers.map(read, opened.captures), strict=True)
         found = [(file.path, capture) for file, capture in read_files if capture is not None]
-    captures, origins = [capture for _, capture in found], [path for path, capture in found for _ in capture.points]
-    observations, points = merge_captures(captures)
-    problems += [problem for capture in captures for problem in capture.problems]
-    return opened.complete(observations, points, origins, {capture.file: capture.statistics for capture in captures}, problems)
+    return Packets([capture for _, capture in found], [path for path, _ in found], problems)
 
 
-__all__ = ["Bundle", "BundleError", "CaptureFile", "Opened", "find_files", "kind_of", "open_bundle", "read_bundle", "read_packets"]
+def read_packets(opened: Opened, progress: Callable[[str, int], None] = lambda _file, _position: None) -> Bundle:
+    """Read all captures of a bundle into memory, into one table."""
+    if opened.archive is not None:
+        return opened.archived(opened.archive, opened.archive.packets())
+    packets = read_captures(opened, progress)
+    observations, _ = merge_captures(packets.captures)
+    return packets.complete(opened, observations)
+
+
+__all__ = [
+    "Bundle", "BundleError", "CaptureFile", "Opened", "Packets", "find_files", "kind_of", "open_bundle", "read_bundle", "read_captures",
+    "read_packets",
+]  # fmt: skip

@@ -22,12 +22,13 @@ from tracer.sockets import SocketLookup
 from tracer.tuples import mix
 from tracer.visits import Place
 
+JOINED = ("row", "time_ns", "tuple", "node", "point", "identity", "strong")
 CHUNK = 1 << 14  # connections whose columns are lists at the same time
 
 
 @dataclass(slots=True)
 class Joined:
-    """Sightings sorted by connection and node, with what the joins told of each.
+    """Sightings (of SIGHTINGS, what JOINED names) sorted by connection and node, with what the joins told of each.
 
     `connection`, `forward` (client to server) and `towards` (the tuple as the client's packets have or would have it) have an entry per
     sighting; `bounds[c]:bounds[c + 1]` are connection c's sightings.
@@ -62,23 +63,20 @@ def identity_evidence(joined: Joined, observations: Table) -> Array:
         has = np.zeros(count, bool)
         has[connection[told]] = True
         bits |= np.where(has, bit, 0)
-    points = np.unique(connection << 24 | sightings["point"]) >> 24
-    several = np.bincount(points, minlength=count) > 1
-    return np.where(several, bits | evidence.TUPLE * (bits == 0), 0)
+    lowest, highest = (each.reduceat(sightings["point"], joined.bounds[:-1]) for each in (np.minimum, np.maximum))
+    return np.where(lowest != highest, bits | evidence.TUPLE * (bits == 0), 0)
 
 
 def node_ranks(joined: Joined, observations: Table) -> dict[int, list[int]]:
     """Per connection seen on several nodes, its nodes in path order: each routing node takes one off the TTL; time only breaks ties."""
     sightings = joined.sightings
     pair = joined.connection << 32 | sightings["node"].astype("i8")
-    pairs, group = np.unique(pair, return_inverse=True)
-    ttl, ahead = observations["ttl"][sightings["row"]].astype("i8"), joined.forward
-    highest, lowest, replies = np.zeros(len(pairs), "i8"), np.full(len(pairs), 255, "i8"), np.full(len(pairs), 255, "i8")
-    first = np.full(len(pairs), np.iinfo("i8").max)
-    np.maximum.at(highest, group[ahead], ttl[ahead])
-    np.minimum.at(lowest, group[ahead], ttl[ahead])
-    np.minimum.at(replies, group[~ahead], ttl[~ahead])  # the other way round: replies have the lowest TTL near the client
-    np.minimum.at(first, group, sightings["time_ns"])
+    begin = np.flatnonzero(np.diff(pair, prepend=-1))
+    pairs, ttl, ahead = pair[begin], observations["ttl"][sightings["row"]], joined.forward
+    highest = np.maximum.reduceat(np.where(ahead, ttl, 0), begin).astype("i8")
+    lowest = np.minimum.reduceat(np.where(ahead, ttl, 255), begin).astype("i8")
+    replies = np.minimum.reduceat(np.where(ahead, 255, ttl), begin)  # the other way round: replies have the lowest TTL near the client
+    first = np.minimum.reduceat(sightings["time_ns"], begin)
     order = np.lexsort((pairs & 0xFFFF_FFFF, first, replies, -lowest, -highest, pairs >> 32))
     ranks: dict[int, list[int]] = {}
     for value in pairs[order].tolist():

@@ -15,6 +15,7 @@ from probes.decode.numbers import SYN, TCP
 from probes.jit import kernel
 from probes.schema import Array, Table
 from tracer.connections import Joined
+from tracer.orders import by_number
 from tracer.schema import LOSSES
 
 _MODULUS = 1 << 32
@@ -84,7 +85,7 @@ def losses(joined: Joined, observations: Table, leg: Array, hop_table: Table) ->
     sightings = joined.sightings
     rows = sightings["row"]
     tcp = np.flatnonzero(observations["proto"][rows] == TCP)
-    order = tcp[np.lexsort((rows[tcp], sightings["time_ns"][tcp], leg[tcp]))]
+    order = by_number(leg, int(leg.max()) + 1, tcp)  # of a leg, which is on one node, sightings are in order of time already
     seen = rows[order]
     payload = observations["payload_bytes"][seen].astype("i8")
     syn = observations["tcp_flags"][seen] & SYN > 0

@@ -51,17 +51,10 @@ def _destination(tuples: Table, code: int) -> tuple[Address, int]:
     return (int(tuples["dst_hi"][code]), int(tuples["dst_lo"][code])), int(tuples["dport"][code])
 
 
-def _first_packets(traced: Reconstruction) -> tuple[dict[int, list[tuple[int, int]]], dict[int, int]]:
-    """Per connection the (observation, point) of each hop of the client's packet, and the observation of the answer's first hop."""
-    requests: dict[int, list[tuple[int, int]]] = {}
-    answers: dict[int, int] = {}
-    columns = (traced.hops[name].tolist() for name in ("connection", "row", "point", "reply"))
-    for connection, row, point, reply in zip(*columns, strict=True):
-        if reply:
-            answers.setdefault(connection, row)
-        else:
-            requests.setdefault(connection, []).append((row, point))
-    return requests, answers
+def _first_packets(hops: Table, *, reply: bool) -> dict[int, int]:
+    """Per connection the observation of the first hop of the client's packet, or of the answer."""
+    first = np.flatnonzero((hops["position"] == 0) & (hops["reply"] == reply))
+    return dict(zip(hops["connection"][first].tolist(), hops["row"][first].tolist(), strict=True))
 
 
 def _unmasked(traced: Reconstruction) -> dict[int, tuple[int, int]]:
@@ -93,7 +86,7 @@ class Naming:
         self._links = links
         self._captured = {point.node for point in traced.points}
         self._own_addresses = {node: {a for link in known.values() for a in link.addresses} for node, known in links.items()}
-        self._requests, self._answer = _first_packets(traced)
+        self._request, self._answer = (_first_packets(traced.hops, reply=reply) for reply in (False, True))
         self._unmasked = _unmasked(traced)
         self._doors = self._find_doors(links)
         self._original_on: dict[int, set[str]] = {}  # nodes whose ledger has a tuple as an original one
@@ -245,7 +238,7 @@ class Naming:
     def _first_packet(self, connection: int, node: str, first_seen: int) -> FirstPacket:
         observations = self.traced.observations
         address, port = _source(self.traced.tuples, first_seen)
-        row, answer = next(iter(self._requests.get(connection, ())), None), self._answer.get(connection)
-        mss, ttl = (int(observations["mss"][row[0]]), int(observations["ttl"][row[0]])) if row else (0, INITIAL_TTLS[0])
+        row, answer = self._request.get(connection), self._answer.get(connection)
+        mss, ttl = (int(observations["mss"][row]), int(observations["ttl"][row])) if row is not None else (0, INITIAL_TTLS[0])
         answer_mss = int(observations["mss"][answer]) if answer is not None else 0
         return FirstPacket(mss, answer_mss, self.around.largest_mss.get((node, address[0] != 0), 0) > answer_mss, port, ttl)

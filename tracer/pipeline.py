@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from probes.decode.link import ALL_INTERFACES
+from probes.jit import kernel
 from probes.schema import Array, ObservationPoint, Table, size, take
 from probes.sockets import Sockets
 from tracer import evidence
 from tracer.components import Components
-from tracer.connections import Joined, Paths, identity_evidence, node_ranks, paths
+from tracer.connections import JOINED, Joined, Paths, identity_evidence, node_ranks, paths
 from tracer.hops import handshake_times, hops
 from tracer.icmp_errors import attach, embedded
 from tracer.joins import Joining, join_legs
@@ -20,6 +21,7 @@ from tracer.ledger import entries, ledger_tuples
 from tracer.ledger_lookup import LedgerLookup
 from tracer.legs import legs
 from tracer.losses import losses
+from tracer.orders import by_number, by_numbers_and_time
 from tracer.schema import CONNECTIONS, ENTRIES, HOPS, LEGS, LOSSES, TRANSLATIONS
 from tracer.sides import client_side
 from tracer.sightings import joinable, sightings
@@ -134,19 +136,20 @@ def _oriented(joining: Joining, observations: Table) -> tuple[Joined, Array]:
     roots, parity = joining.components.roots()
     root, side = roots[joining.leg], (seen["backward"] ^ parity[joining.leg]).astype("i8")
     names, label = _labels(root, len(roots))
-    client, handshake = client_side(seen, observations, joining.tuples, label, side, len(names))
-    first_ns = np.full(len(names), np.iinfo("i8").max)
-    np.minimum.at(first_ns, label, seen["time_ns"])
+    client, handshake, first_ns = client_side(seen, observations, joining.tuples, label, side, len(names))
     lowest = np.full(len(names), np.iinfo("i8").max)  # ties in time are broken by the tuple, never by the order of files
     np.minimum.at(lowest, label, seen["tuple"].astype("i8"))
     number = np.empty(len(names), "i8")
     number[np.lexsort((lowest, first_ns))] = np.arange(len(names))
     connection = number[label]
-    order = np.lexsort((seen["row"], seen["time_ns"], connection << 24 | seen["node"]))
-    bounds = np.searchsorted(connection[order], np.arange(len(names) + 1))
+    nodes = int(seen["node"].max()) + 1
+    order = by_numbers_and_time(
+        (connection, len(names)), (seen["node"], nodes), seen["time_ns"], by_number(seen["row"], size(observations))
+    )
+    bounds = np.append(0, np.cumsum(np.bincount(connection, minlength=len(names))))
     told = np.empty(len(names), bool)
     told[number] = handshake
-    seen, forward = take(seen, order), (side == client[label])[order]
+    seen, forward = take({name: seen[name] for name in JOINED}, order), (side == client[label])[order]
     towards = np.where(forward, seen["tuple"], reverse_codes(joining.tuples)[seen["tuple"]])
     joined = Joined(seen, connection[order], forward, towards, told, bounds)
     return joined, joining.leg[order]
@@ -170,23 +173,28 @@ def _rejections(observations: Table, errors: Array, about: Array, count: int) ->
 def _connection_table(joined: Joined, tuples: Table, found: Paths) -> Table:
     seen, count = joined.sightings, len(found.first_node)
     there = seen["node"] == found.first_node[joined.connection]
-    start, end = np.full(count, np.iinfo("i8").max), np.full(count, -1, "i8")
-    np.minimum.at(start, joined.connection[there], seen["time_ns"][there])
-    np.maximum.at(end, joined.connection[there], seen["time_ns"][there])
+    start = np.minimum.reduceat(np.where(there, seen["time_ns"], np.iinfo("i8").max), joined.bounds[:-1])
+    end = np.maximum.reduceat(np.where(there, seen["time_ns"], -1), joined.bounds[:-1])
+    most = np.zeros((2, count), "i8")
+    points = np.zeros((2, int(seen["point"].max()) + 1), "i8")
+    _count_busiest(joined.bounds, joined.forward, seen["point"], points, most)
     confidence = {value: evidence.confidence(value) for value in np.unique(found.evidence).tolist()}
     return {
         "proto": tuples["proto"][seen["tuple"][joined.bounds[:-1]]], "start_ns": start, "end_ns": end,
         "original": found.original.astype("i4"), "translated": found.translated.astype("i4"), "first_seen": found.first_seen.astype("i4"),
         "first_node": found.first_node.astype("i4"), "origin_node": found.origin_node.astype("i4"),
         "confidence": np.array([confidence[value] for value in found.evidence.tolist()], "f4"), "evidence": found.evidence.astype("u2"),
-        "packets_original": _busiest_point(joined, count, forward=True), "packets_reply": _busiest_point(joined, count, forward=False),
+        "packets_original": most[1], "packets_reply": most[0],
     }  # fmt: skip
 
 
-def _busiest_point(joined: Joined, count: int, *, forward: bool) -> Array:
-    """Packets of one direction at the point that saw most of them, per connection (int64)."""
-    rows = joined.forward == forward
-    pairs, counts = np.unique(joined.connection[rows] << 24 | joined.sightings["point"][rows].astype("i8"), return_counts=True)
-    most = np.zeros(count, "i8")
-    np.maximum.at(most, pairs >> 24, counts)
-    return most
+@kernel
+def _count_busiest(bounds: Array, forward: Array, point: Array, points: Array, most: Array) -> None:
+    """Packets of each direction (0: replies) at the point that saw most of them, per connection; `points` are counters, 0 before and after."""
+    for connection in range(len(bounds) - 1):
+        for row in range(bounds[connection], bounds[connection + 1]):
+            way = 1 if forward[row] else 0
+            points[way, point[row]] += 1
+            most[way, connection] = max(most[way, connection], points[way, point[row]])
+        for row in range(bounds[connection], bounds[connection + 1]):
+            points[:, point[row]] = 0

@@ -57,6 +57,20 @@ def _number_places(bounds: Array, node: Array, code: Array, of: Array, first_pla
 
 
 @kernel
+def _describe_places(
+    of: Array, forward: Array, time_ns: Array, asked_at: Array, answered_at: Array, first_ns: Array, last_ns: Array
+) -> None:  # fmt: skip
+    """What `Places` has of each, from all its sightings."""
+    for row in range(len(of)):
+        place = of[row]
+        first = asked_at if forward[row] else answered_at
+        if first[place] < 0:
+            first[place] = row
+        first_ns[place] = min(first_ns[place], time_ns[row])
+        last_ns[place] = max(last_ns[place], time_ns[row])
+
+
+@kernel
 def _mark_copies(bounds: Array, code: Array, asked: Array, destination: Array, copy: Array) -> None:
     for connection in range(len(bounds) - 1):
         first, end = bounds[connection], bounds[connection + 1]
@@ -73,21 +87,12 @@ def places(bounds: Array, sightings: Table, towards: Array, forward: Array, tupl
     """The `Places` of sightings sorted by connection, node and time; the other columns are those of `tracer.connections.Joined`."""
     of, first_place = np.empty(len(towards), "i8"), np.empty(len(bounds), "i8")
     count = _number_places(bounds, sightings["node"], towards, of, first_place)
-    rows = np.arange(len(of))
-    none = len(of)
-    first_row = np.full(count, none)
-    np.minimum.at(first_row, of, rows)
-    asked_at, answered_at = np.full(count, none), np.full(count, none)
-    np.minimum.at(asked_at, of[forward], rows[forward])
-    np.minimum.at(answered_at, of[~forward], rows[~forward])
+    asked_at, answered_at = np.full(count, -1), np.full(count, -1)
     first_ns, last_ns = np.full(count, np.iinfo("i8").max), np.full(count, np.iinfo("i8").min)
-    np.minimum.at(first_ns, of, sightings["time_ns"])
-    np.maximum.at(last_ns, of, sightings["time_ns"])
+    _describe_places(of, forward, sightings["time_ns"], asked_at, answered_at, first_ns, last_ns)
+    first_row = np.where(asked_at < 0, answered_at, np.where(answered_at < 0, asked_at, np.minimum(asked_at, answered_at)))
     code = towards[first_row]
     copy = np.zeros(count, bool)
     destination = mix(*(tuples[name][code] for name in ("dst_hi", "dst_lo", "dport")))
-    _mark_copies(first_place, code, asked_at < none, destination, copy)
-    return Places(
-        first_place, of, sightings["node"][first_row], code, first_ns, last_ns, np.where(asked_at < none, asked_at, -1),
-        np.where(answered_at < none, answered_at, -1), copy,
-    )  # fmt: skip
+    _mark_copies(first_place, code, asked_at >= 0, destination, copy)
+    return Places(first_place, of, sightings["node"][first_row], code, first_ns, last_ns, asked_at, answered_at, copy)

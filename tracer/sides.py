@@ -5,40 +5,58 @@ from __future__ import annotations
 import numpy as np
 
 from probes.decode.numbers import ACK, ICMP, ICMPV6, SCTP, SYN, TCP
+from probes.jit import kernel
 from probes.schema import Array, Table
 from tracer.sightings import SCTP_INIT, SCTP_INIT_ACK
 
 WELL_KNOWN = 1024
 
 
-def client_side(sightings: Table, observations: Table, tuples: Table, connection: Array, side: Array, count: int) -> tuple[Array, Array]:
-    """`(client side of each connection, whether a handshake told it)`; `side` is each sighting's, 0 or 1, within its `connection`.
+def client_side(
+    sightings: Table, observations: Table, tuples: Table, connection: Array, side: Array, count: int
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """`(client side of each connection, whether a handshake told it, time of its first packet)`, of `count`.
 
-    A SYN comes from the client, a SYN-ACK from the server (SCTP: INIT, INIT ACK; ICMP: echo request). Without one the lower well-known port
-    is the server's; without that the first packet is the client's.
+    `side` is each sighting's, 0 or 1, within its `connection`. A SYN comes from the client, a SYN-ACK from the server (SCTP: INIT, INIT
+    ACK; ICMP: echo request). Without one the lower well-known port is the server's; without that the first packet is the client's.
     """
-    rows = sightings["row"]
-    proto, flags, icmp = observations["proto"][rows], observations["tcp_flags"][rows], observations["icmp_type"][rows]
-    opens = (proto == TCP) & (flags & (SYN | ACK) == SYN) | (proto == SCTP) & (flags == SCTP_INIT)
-    opens |= (proto == ICMP) & (icmp == 8) | (proto == ICMPV6) & (icmp == 128)
-    answers = (proto == TCP) & (flags & (SYN | ACK) == SYN | ACK) | (proto == SCTP) & (flags == SCTP_INIT_ACK)
-    answers |= (proto == ICMP) & (icmp == 0) | (proto == ICMPV6) & (icmp == 129)
-    told = opens | answers
-    votes = np.zeros(count, "i8")  # negative: side 0 is the client
-    client = np.where(opens, side, 1 - side)
-    np.add.at(votes, connection[told], 2 * client[told].astype("i8") - 1)
+    votes, guesses = np.zeros(count, "i8"), np.zeros(count, "i8")  # negative: side 0 is the client
     handshake = np.zeros(count, bool)
-    handshake[connection[told]] = True
+    first_ns, first_side = np.full(count, np.iinfo("i8").max), np.zeros(count, "i8")
+    _vote(
+        connection, side, sightings["time_ns"], sightings["row"], sightings["tuple"], tuples["sport"], tuples["dport"],
+        observations["proto"], observations["tcp_flags"], observations["icmp_type"], votes, guesses, handshake, first_ns, first_side,
+    )  # fmt: skip
+    decided = np.where(votes != 0, votes, np.where(guesses != 0, guesses, 2 * first_side - 1))
+    return (decided > 0).astype("i8"), handshake, first_ns
 
-    sport, dport = tuples["sport"][sightings["tuple"]].astype("i8"), tuples["dport"][sightings["tuple"]].astype("i8")
-    to_server = (dport < sport) & (dport < WELL_KNOWN)
-    to_client = (sport < dport) & (sport < WELL_KNOWN)
-    guess = np.zeros(count, "i8")
-    np.add.at(guess, connection, (to_server.astype("i8") - to_client) * (2 * side.astype("i8") - 1))
-    first_ns, first = np.full(count, np.iinfo("i8").max), np.full(count, len(connection))
-    np.minimum.at(first_ns, connection, sightings["time_ns"])
-    earliest = np.flatnonzero(sightings["time_ns"] == first_ns[connection])
-    np.minimum.at(first, connection[earliest], earliest)
-    by_time = 2 * side[first].astype("i8") - 1
-    decided = np.where(votes != 0, votes, np.where(guess != 0, guess, by_time))
-    return (decided > 0).astype("i8"), handshake
+
+@kernel
+def _vote(  # noqa: PLR0913, PLR0917 - columns
+    connection: Array, side: Array, time_ns: Array, rows: Array, codes: Array, sport: Array, dport: Array, proto: Array, tcp_flags: Array,
+    icmp_type: Array, votes: Array, guesses: Array, handshake: Array, first_ns: Array, first_side: Array,
+) -> None:  # fmt: skip
+    """Let each sighting vote: by its handshake, and by its ports for guessing where there was none."""
+    for row in range(len(connection)):
+        which, observed = connection[row], rows[row]
+        kind, flags, icmp = proto[observed], tcp_flags[observed], icmp_type[observed]
+        opens = answers = False
+        if kind == TCP:
+            opens, answers = flags & (SYN | ACK) == SYN, flags & (SYN | ACK) == SYN | ACK
+        elif kind == SCTP:
+            opens, answers = flags == SCTP_INIT, flags == SCTP_INIT_ACK
+        elif kind == ICMP:
+            opens, answers = icmp == 8, icmp == 0
+        elif kind == ICMPV6:
+            opens, answers = icmp == 128, icmp == 129
+        sent_by = 2 * side[row] - 1
+        if opens or answers:
+            votes[which] += sent_by if opens else -sent_by
+            handshake[which] = True
+        source, destination = sport[codes[row]], dport[codes[row]]
+        if destination < source and destination < WELL_KNOWN:
+            guesses[which] += sent_by
+        elif source < destination and source < WELL_KNOWN:
+            guesses[which] -= sent_by
+        if time_ns[row] < first_ns[which]:
+            first_ns[which], first_side[which] = time_ns[row], side[row]

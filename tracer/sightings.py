@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from probes.decode.numbers import ACK, ICMP, ICMPV6, PACKET, PORTS, RST, SCTP, SEQUENCE, SYN, TCP, TIMESTAMPS, UDP
+from probes.decode.numbers import ACK, EMBEDDED, ICMP, ICMPV6, PACKET, PORTS, RST, SCTP, SEQUENCE, SYN, TCP, TIMESTAMPS, UDP
 from probes.jit import kernel, unsigned, wide
 from probes.schema import Array, Table
+from tracer.orders import by_numbers_and_time
 from tracer.schema import SIGHTINGS
 from tracer.tuples import stir
 
@@ -20,9 +21,29 @@ SCTP_INIT, SCTP_INIT_ACK = 1, 2
 
 def joinable(observations: Table) -> Array:
     """Rows (int64) of packets of connections: TCP, UDP, SCTP and ICMP echoes whose ports are known; no outer packets of tunnels."""
-    proto = observations["proto"]
-    transport = (proto == TCP) | (proto == UDP) | (proto == SCTP) | (proto == ICMP) | (proto == ICMPV6)
-    return np.flatnonzero((observations["view"] == PACKET) & transport & (observations["known"] & PORTS > 0))
+    return _rows_with_ports(observations, embedded=False)
+
+
+def linked_rows(observations: Table) -> Array:
+    """Rows (int64) that go with a flow of their own: those that are `joinable`, and headers embedded in ICMP errors about them."""
+    return _rows_with_ports(observations, embedded=True)
+
+
+def _rows_with_ports(observations: Table, *, embedded: bool) -> Array:
+    rows = np.empty(len(observations["view"]), "i8")
+    return rows[: _find_ports(observations["view"], observations["proto"], observations["known"], embedded, rows)].copy()
+
+
+@kernel
+def _find_ports(view: Array, proto: Array, known: Array, embedded: bool, rows: Array) -> int:
+    count = 0
+    for row in range(len(view)):
+        kind = proto[row]
+        transport = kind == TCP or kind == UDP or kind == SCTP or kind == ICMP or kind == ICMPV6  # noqa: PLR1714 - no set in a kernel
+        if known[row] & PORTS and ((view[row] == PACKET and transport) or (embedded and view[row] == EMBEDDED)):
+            rows[count] = row
+            count += 1
+    return count
 
 
 @kernel
@@ -83,14 +104,15 @@ def identify(observations: Table, rows: Array) -> tuple[Array, Array, Array, Arr
 
 def sightings(observations: Table, rows: Array, tuples: Table, codes: Array, node_of_point: Array, same_point: Array) -> Table:
     """The SIGHTINGS of `rows`, sorted by flow, observation point and time. `codes` has the tuple of each of `rows`."""
+    flow, point = tuples["flow"][codes], same_point[observations["point"][rows]]
+    flows, points = int(flow.max(initial=-1)) + 1, int(same_point.max()) + 1
+    order = by_numbers_and_time((flow, flows), (point, points), observations["time_ns"][rows])  # then by row, which is their order
+    rows, codes, flow, point = rows[order], codes[order], flow[order], point[order]
     identity, strong, numbered, isn = identify(observations, rows)
-    point, direction = same_point[observations["point"][rows]], observations["direction"][rows]
-    time_ns, flow = observations["time_ns"][rows], tuples["flow"][codes]
-    order = np.lexsort((time_ns, flow.astype("i8") << 24 | point))  # then by row, which is their order
-    table: Table = {
-        "row": rows, "time_ns": time_ns, "tuple": codes, "flow": flow, "backward": tuples["backward"][codes], "node": node_of_point[point],
-        "point": point, "identity": identity, "strong": strong, "numbered": numbered,
+    direction = observations["direction"][rows]
+    return SIGHTINGS.check({
+        "row": rows, "time_ns": observations["time_ns"][rows], "tuple": codes, "flow": flow, "backward": tuples["backward"][codes],
+        "node": node_of_point[point], "point": point, "identity": identity, "strong": strong, "numbered": numbered,
         "entrance": point.astype("i8") << 16 | direction.astype("i8") << 8 | observations["tunnel"][rows],
         "direction": direction, "isn": isn,
-    }  # fmt: skip
-    return SIGHTINGS.check({name: column[order] for name, column in table.items()})
+    })  # fmt: skip

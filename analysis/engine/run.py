@@ -19,12 +19,14 @@ from analysis.engine.connections import Connections
 from analysis.engine.errors import ClusterError, SpillError
 from analysis.engine.files import claim, finished, text_of
 from analysis.engine.local import Local, Packets, Reading, Working
-from analysis.engine.work import Work, node_names
+from analysis.engine.memory import look
+from analysis.engine.work import Work
 from analysis.filters import Filters
+from probes.capture.reader import merge_captures
 from probes.schema import OBSERVATIONS, Problem, size
-from tracer.bundle import Bundle, Opened, read_packets
+from tracer.bundle import Bundle, Opened, read_captures
 from tracer.bundle_files import STANDARD_INPUT, CaptureFile
-from tracer.partitions import Cut, Deal, Links, deal, link_evidence
+from tracer.partitions import Deal, Links, deal, link_evidence
 from tracer.surroundings import Glimpse, Surroundings, glimpse, surroundings, together
 
 if TYPE_CHECKING:
@@ -107,21 +109,24 @@ def available_bytes() -> int:
 
 def in_memory(opened: Opened, asked: Asked, machine: Local, reading: Reading) -> Connections:
     """All packets at once."""
-    bundle = read_packets(opened, reading)
-    packets = bundle.observations
-    count = asked.partitions or (machine.processes if size(packets) >= WORTH_FORKING else 1)
-    around = surroundings(glimpse(packets, len(bundle.points)), bundle.points, bundle.links, bundle.timeline)
+    packets = read_captures(opened, reading)
+    rows = sum(size(capture.observations) for capture in packets.captures)
+    count = asked.partitions or (machine.processes if rows >= WORTH_FORKING else 1)
     if count == 1:
+        observations, _ = merge_captures(packets.captures)
+        bundle = packets.complete(opened, observations)
+        around = surroundings(glimpse(observations, len(bundle.points)), bundle.points, bundle.links, bundle.timeline)
         out = io.BytesIO()
-        stitched = _work(asked, bundle, around, None).stitch(0, packets, out)
+        stitched = _work(asked, bundle, around, None).stitch(0, observations, out)
         return Connections(bundle, [stitched], [out.getbuffer()], stitched.sums)
+    bundle = packets.complete(opened, OBSERVATIONS.empty())
+    pieces = look(packets, machine.processes)
+    around = surroundings(pieces.seen, bundle.points, bundle.links, bundle.timeline)
     links = Links()
-    numbers = links.add(packets, node_names([point.node for point in bundle.points]))
     link_evidence(links, bundle.ledgers, bundle.sockets)
-    dealt = deal([links], count)
-    cut = Cut(packets, np.append(dealt.of(links.numbers.flows), np.int32(-1))[numbers], count)
+    dealt = deal([links, *pieces.links], count)
     with tempfile.TemporaryDirectory(prefix="hopline-") as folder:
-        return _stitched(_work(asked, bundle, around, dealt), machine, cut.table, Path(folder))
+        return _stitched(_work(asked, bundle, around, dealt), machine, pieces.parts(dealt), Path(folder))
 
 
 def through_files(opened: Opened, asked: Asked, machine: Local | Cluster) -> Connections:

@@ -18,9 +18,9 @@ from analysis.engine.work import node_names
 from probes.capture import CaptureStatistics, read_pieces
 from probes.schema import OBSERVATIONS, ObservationPoint, Problem, Table, size
 from tracer.bundle_files import CaptureFile, afresh
-from tracer.partitions import Cut, Deal, FlowNumbers, Links, flow_hashes, linked_rows, with_rest
+from tracer.partitions import Cut, Deal, FlowNumbers, Links, flow_hashes, with_rest
+from tracer.sightings import linked_rows
 from tracer.surroundings import Glimpse, glimpse, together
-from tracer.tuples import FIELDS
 
 PIECE_FRAMES = 1 << 19
 Progress = Callable[[int], None]
@@ -80,7 +80,7 @@ def deal_out(
         writers = [stack.enter_context(pa.ipc.new_file(each, schema, options=options)) for each in files]
         for table in read_pieces(stream, file.name, file.node, PIECE_FRAMES, progress).tables:
             rows, part = linked_rows(table), np.full(size(table), -1, "i4")
-            numbers = flows.of(flow_hashes({name: table[name][rows] for name in FIELDS}))
+            numbers = flows.of(flow_hashes(table, rows))
             parts = np.concatenate([parts, dealt.of(flows.flows[len(parts) :])])
             part[rows] = parts[numbers]
             cut = Cut(table, with_rest(table, part, dealt, first) if rest else part, len(paths), first)

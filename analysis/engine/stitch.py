@@ -109,9 +109,9 @@ def _text(record: Record) -> bytes:
 
 def order_keys(traced: Trace) -> tuple[Array, Array]:
     """What orders connections (tracer.pipeline): the time (i8) of the first packet of each, and the lowest hash (u8) of its tuples."""
-    tables, count = traced.tables, len(traced.named)
-    first_ns, lowest = np.full(count, np.iinfo("i8").max), np.full(count, np.iinfo("u8").max)
-    np.minimum.at(first_ns, tables.sighting_connections, tables.observations["time_ns"][tables.sighting_rows])
-    hashes = mix(*(tables.tuples[name] for name in FIELDS))
-    np.minimum.at(lowest, tables.sighting_connections, hashes[tables.sighting_tuples])
-    return first_ns, lowest
+    tables = traced.tables
+    begin = np.flatnonzero(np.diff(tables.sighting_connections, prepend=-1))  # sightings are by connection
+    times, hashes = tables.observations["time_ns"][tables.sighting_rows], mix(*(tables.tuples[name] for name in FIELDS))
+    if not len(begin):
+        return times, hashes[:0]
+    return np.minimum.reduceat(times, begin), np.minimum.reduceat(hashes[tables.sighting_tuples], begin)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from probes.decode.numbers import ACK, EMBEDDED, PORTS, SYN, TCP
+from probes.decode.numbers import ACK, EMBEDDED, SYN, TCP
 from probes.jit import inlined, kernel, unsigned, wide
 from probes.schema import Array, Table
-from tracer.sightings import identify, joinable
+from tracer.sightings import identify, linked_rows
 from tracer.tuples import FIELDS, mix, stir
 
 RECENT = 16  # a node's points show a packet one right after the other: each would give the same link
@@ -76,10 +76,11 @@ class FlowNumbers:
 
 
 @kernel
-def _hash_flows(
-    src_hi: Array, src_lo: Array, dst_hi: Array, dst_lo: Array, sport: Array, dport: Array, proto: Array, flow: Array
+def _hash_flows(  # noqa: PLR0913, PLR0917 - columns
+    rows: Array, src_hi: Array, src_lo: Array, dst_hi: Array, dst_lo: Array, sport: Array, dport: Array, proto: Array, flow: Array
 ) -> None:  # fmt: skip
-    for row in range(len(flow)):
+    for number in range(len(rows)):
+        row = rows[number]
         ahead, back = unsigned(0), unsigned(0)
         for one, other in (
             (src_hi[row], dst_hi[row]), (src_lo[row], dst_lo[row]), (dst_hi[row], src_hi[row]), (dst_lo[row], src_lo[row]),
@@ -87,14 +88,23 @@ def _hash_flows(
         ):  # fmt: skip
             ahead, back = stir(ahead, one), stir(back, other)
         ahead, back = stir(ahead, unsigned(proto[row])), stir(back, unsigned(proto[row]))
-        flow[row] = min(ahead, back)
+        flow[number] = min(ahead, back)
 
 
-def flow_hashes(table: Table) -> Array:
-    """A hash (uint64) of each row's 5-tuple (columns `tracer.tuples.FIELDS`) that is the same for its reverse."""
-    flow = np.empty(len(table["proto"]), "u8")
-    _hash_flows(*(*(table[name] for name in FIELDS), flow))
+def flow_hashes(table: Table, rows: Array | None = None) -> Array:
+    """A hash (uint64) of the 5-tuple (columns `tracer.tuples.FIELDS`) of each of `rows` (int64; all) that is the same for its reverse."""
+    rows = np.arange(len(table["proto"])) if rows is None else rows
+    flow = np.empty(len(rows), "u8")
+    _hash_flows(rows, *(*(table[name] for name in FIELDS), flow))
     return flow
+
+
+@kernel
+def _key_packets(rows: Array, point: Array, node_of_point: Array, strong: Array, identity: Array) -> None:
+    """Make what is equal for all sightings of a packet that may be joined out of `identity`: of weak ones, only for those on one node."""
+    for number in range(len(rows)):
+        if identity[number] != 0 and not strong[number]:
+            identity[number] = stir(stir(unsigned(0), identity[number]), node_of_point[point[rows[number]]])
 
 
 @kernel
@@ -115,12 +125,6 @@ def _link(keys: Array, numbers: Array, kept_keys: Array, kept_numbers: Array) ->
     return count
 
 
-def linked_rows(observations: Table) -> Array:
-    """Rows (int64) that go with a flow of their own: packets of connections, and headers embedded in ICMP errors about them."""
-    asides = (observations["view"] == EMBEDDED) & (observations["known"] & PORTS > 0)
-    return np.sort(np.concatenate([joinable(observations), np.flatnonzero(asides)]))
-
-
 @dataclass(slots=True)
 class Links:
     """Flows by number, and `(keys, linked)`: equal keys link the flows of these numbers."""
@@ -136,11 +140,11 @@ class Links:
         """
         number = np.full(len(observations["proto"]), -1)
         rows = linked_rows(observations)
-        number[rows] = self.numbers.of(flow_hashes({name: observations[name][rows] for name in FIELDS}))
+        number[rows] = self.numbers.of(flow_hashes(observations, rows))
         rows = rows[observations["view"][rows] != EMBEDDED]
         identity, strong, _, _ = identify(observations, rows)
-        nodes = node_of_point[observations["point"][rows]]
-        self.tie(np.where(strong > 0, identity, np.where(identity != 0, mix(identity, nodes), 0)), number[rows])
+        _key_packets(rows, observations["point"], node_of_point, strong, identity)
+        self.tie(identity, number[rows])
         flags = observations["tcp_flags"][rows]
         syn = rows[(observations["proto"][rows] == TCP) & (flags & SYN > 0)]
         seq, way = observations["seq"][syn].astype("u8"), (observations["tcp_flags"][syn] & ACK).astype("u8")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from probes.schema import Array, Table, take
+from probes.schema import OBSERVATIONS, Array, Table, take
 from probes.sockets import LISTEN, Sockets
 from tracer.ledger import ledger_tuples
 from tracer.partitions.components import Deal
@@ -23,13 +23,18 @@ class Cut:
     """
 
     def __init__(self, observations: Table, part: Array, count: int, first: int = 0) -> None:
-        self._observations = observations
+        self.columns = {name: column if column.any() else None for name, column in observations.items()}  # None: nothing but zeros
         self._outer = np.where(observations["outer"] >= 0, observations["outer"] - first, -1)
-        self._order = np.argsort(part, kind="stable")
-        self._bounds = np.searchsorted(part[self._order], np.arange(count + 1))
+        small = part.astype(np.min_scalar_type(-count - 1))  # is sorted by counting
+        self._order = np.argsort(small, kind="stable")
+        self._bounds = np.searchsorted(small[self._order], np.arange(count + 1))
 
     def table(self, number: int) -> Table:
         """The observations of one partition, in order."""
+        return cut_out([self], [0], number)
+
+    def rows(self, number: int) -> tuple[Array, Array]:
+        """The rows (int64) of one partition, in order, and the place of what each was in among them (int64, -1 for none)."""
         rows = self._order[self._bounds[number] : self._bounds[number + 1]]
         around = self._outer[rows]
         if (around >= 0).any():
@@ -39,10 +44,24 @@ class Cut:
                 wanted[around] = True
                 around = self._outer[around]
             rows = np.flatnonzero(wanted)
-        table = take(self._observations, rows)
-        inside = table["outer"] >= 0
-        table["outer"][inside] = np.searchsorted(rows, self._outer[rows[inside]])
-        return table
+        outer = self._outer[rows]
+        inside = outer >= 0
+        outer[inside] = np.searchsorted(rows, outer[inside])
+        return rows, outer
+
+
+def cut_out(cuts: Sequence[Cut], points: Sequence[int], number: int) -> Table:
+    """The observations of one partition, of all `cuts` one behind the other; `points[i]` is the number that point 0 of cut i has."""
+    found = [cut.rows(number) for cut in cuts]
+    bounds = np.cumsum([0, *(len(rows) for rows, _ in found)]).tolist()
+    table = {column.name: np.zeros(bounds[-1], column.dtype) for column in OBSERVATIONS.columns}
+    for cut, (rows, outer), base, first, end in zip(cuts, found, points, bounds[:-1], bounds[1:], strict=True):
+        for name, column in cut.columns.items():
+            if column is not None:
+                np.take(column, rows, out=table[name][first:end], mode="clip")  # "raise" would copy
+        table["point"][first:end] += np.uint32(base)
+        table["outer"][first:end] = np.where(outer >= 0, outer + first, -1)
+    return table
 
 
 def with_rest(observations: Table, part: Array, dealt: Deal, first: int = 0) -> Array:
