@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
-from itertools import islice, pairwise, repeat
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from analysis.ends import Ends
 from analysis.failures import refusal, verdict
-from analysis.hop_texts import HopTexts
 from analysis.hops import HopRecords
 from analysis.translations import TranslationRecords
 from probes.decode.numbers import PROTOCOL_NAMES
@@ -28,7 +26,6 @@ Record = dict[str, Any]
 CONFIDENT = 0.9  # joins below it are not given
 CHUNK = 1 << 12  # records that are made at a time
 NUMBERED = ("id", "parent", "trace")
-NO_HOPS = '"hops": []'  # in no text: a quote would be escaped there
 
 
 class Recorder:
@@ -59,35 +56,22 @@ class Recorder:
 
     def records(self, first: int, end: int) -> list[Record]:
         """The records of rows `first` to `end` of `connections`."""
-        made = self._unnumbered(first, end, self._hops(first, end))
-        return [{"id": f"c{row + 1}", "parent": None, "trace": f"t{row + 1}"} | record for row, record in enumerate(made, first)]
-
-    def texts(self, first: int, end: int) -> Iterator[tuple[str, memoryview, str]]:
-        """The same as JSON, `unnumbered`; each is cut around its hops, which are never objects."""
-        table, hop_texts = self.trace.tables.hops, HopTexts(self.trace, self._hop_records)
-        for start in range(first, end, CHUNK):
-            stop = min(start + CHUNK, end)
-            bounds = _bounds(table, start, stop)
-            rows = {name: column[bounds[0] : bounds[-1]] for name, column in table.items()}
-            text, ends = hop_texts.texts(rows, self._latencies(bounds[0], bounds[-1]))
-            at = ends[np.array(bounds) - bounds[0]].tolist()
-            for record, (begin, after) in zip(self._unnumbered(start, stop, repeat([])), pairwise(at), strict=True):
-                before, empty, behind = json.dumps(record).partition(NO_HOPS)
-                yield before + empty[:-1], text[min(begin + 2, after) : after].data, empty[-1:] + behind
-
-    def _unnumbered(self, first: int, end: int, hops: Iterable[list[Record]]) -> list[Record]:
         columns = {name: column[first:end].tolist() for name, column in self.trace.tables.connections.items()}
         named = self.trace.named[first:end]
-        codes = [code for each in named for code in (each.source, each.original, each.translated, *each.candidates)]
-        self.ends.learn(np.array([*codes, *columns["first_seen"]], "i8"))
+        self._learn(named, columns["first_seen"])
         rows = zip(*columns.values(), strict=True)
-        last = [end - 1 if end > begin else -1 for begin, end in pairwise(_bounds(self.trace.tables.hops, first, end))]
-        parts = zip(islice(hops, end - first), last, self._translations(first, end), self._losses(first, end), strict=True)
+        last = [end - 1 if end > begin else -1 for begin, end in pairwise(bounds_of(self.trace.tables.hops, first, end))]
+        parts = zip(self._hops(first, end), last, self._translations(first, end), self._losses(first, end), strict=True)
         names = list(columns)
         return [
             self._record(connection, each, dict(zip(names, row, strict=True)), *its)
             for connection, each, row, its in zip(range(first, end), named, rows, parts, strict=True)
         ]
+
+    def _learn(self, named: Sequence[Named], first_seen: Sequence[int]) -> None:
+        """Make the ends of all tuples that records of these connections have, but for those of hops and translations."""
+        codes = [code for each in named for code in (each.source, each.original, each.translated, *each.candidates)]
+        self.ends.learn(np.array([*codes, *first_seen], "i8"))
 
     def _record(
         self, connection: int, named: Named, row: dict[str, Any], hops: list[Record], last_hop: int, translations: list[Record],
@@ -97,10 +81,11 @@ class Recorder:
         protocol, start, end = PROTOCOL_NAMES.get(row["proto"], str(row["proto"])), row["start_ns"], row["end_ns"]
         failed = row["status"] in (REFUSED, TIMEOUT)
         return {
-            "protocol": protocol, "operation": None, "status": STATUSES[row["status"]], "start_ns": start, "end_ns": end,
-            "client": _owner(ends.src[named.source], named.client) if named.source >= 0 else None,
-            "server": _owner(ends.dst[translated], named.server) if translated >= 0 else None,
-            "service": _service(named), "ingress": None,
+            "id": f"c{connection + 1}", "parent": None, "trace": f"t{connection + 1}", "protocol": protocol, "operation": None,
+            "status": STATUSES[row["status"]], "start_ns": start, "end_ns": end,
+            "client": owner_record(ends.src[named.source], named.client) if named.source >= 0 else None,
+            "server": owner_record(ends.dst[translated], named.server) if translated >= 0 else None,
+            "service": service_record(named), "ingress": None,
             "original": self._tuple(original, protocol), "translated": self._tuple(translated, protocol),
             "ports": self._ports(named),
             "policies": [policy_record(policy) for policy in self.trace.policies.get(connection, ())],
@@ -111,8 +96,7 @@ class Recorder:
             "latency": {"total_ns": end - start, "network_ns": None, "server_ns": None, "uncertainty_ns": 0},
             "evidence": evidence.names(named.evidence), "parent_evidence": [], "confidence": round(named.confidence, 4),
             "candidates": [self._tuple(code, protocol) for code in named.candidates],
-            # where an attempt without an answer was seen last
-            "last_seen_at": self._points[self.trace.tables.hops["point"][last_hop]] if last_hop >= 0 and not row["packets_reply"] else None,
+            "last_seen_at": None if row["packets_reply"] else self._last_seen_at(last_hop),
             "refusal": refusal(self.trace, connection, self._replies(connection)) if failed else None,
             "verdict": verdict(self.trace, connection, named) if failed else None,
             "problems": [*named.problems, *self._unseen(original, row["first_seen"])],
@@ -124,26 +108,33 @@ class Recorder:
     def _unseen(self, original: int, seen: int) -> list[str]:
         return [] if original >= 0 or seen < 0 else [f"first seen as {self.ends.src[seen]} > {self.ends.dst[seen]}"]
 
+    def _last_seen_at(self, last_hop: int) -> str | None:
+        """Where an attempt without an answer was seen last: at that hop, -1 where there is none."""
+        return None if last_hop < 0 else self._points[self.trace.tables.hops["point"][last_hop]]
+
+    def _reached(self, named: Named) -> int | None:
+        """The port of the server's socket."""
+        return int(self.trace.tables.tuples["dport"][named.translated]) if named.translated >= 0 else None
+
     def _ports(self, named: Named) -> Record:
         """The four ports of a Service call, each where it applies: nodePort, port, targetPort, containerPort."""
         service, server = named.service, named.server
-        reached = int(self.trace.tables.tuples["dport"][named.translated]) if named.translated >= 0 else None
         return {
             "node_port": service.node_port if service and service.via == "NodePort" else None, "port": service.port if service else None,
             "target_port": service.target_port if service else None,
-            "container_port": reached if server and server.kind == "pod" and (server.container or service) else None,
+            "container_port": self._reached(named) if server and server.kind == "pod" and (server.container or service) else None,
             "container": server.container if server else None,
         }  # fmt: skip
 
     def _replies(self, connection: int) -> list[int]:
         """The rows of a connection's hops that are replies."""
         hops = self.trace.tables.hops
-        return [row for row in range(*_bounds(hops, connection, connection + 1)) if hops["reply"][row]]
+        return [row for row in range(*bounds_of(hops, connection, connection + 1)) if hops["reply"][row]]
 
     def _hops(self, first: int, end: int) -> Iterator[list[Record]]:
         """The hops of each connection, with their latencies on the clock of their node."""
         table = self.trace.tables.hops
-        bounds = _bounds(table, first, end)
+        bounds = bounds_of(table, first, end)
         begin, after = bounds[0], bounds[-1]
         records = self._hop_records.records(begin, after)
         for record, *each in zip(records, *(column.tolist() for column in self._latencies(begin, after)), strict=True):
@@ -162,12 +153,12 @@ class Recorder:
         return offset, np.where(told, latency, NULL), np.where(told, self._resolutions[table["point"][rows]], NULL)
 
     def _translations(self, first: int, end: int) -> Iterator[list[Record]]:
-        bounds = _bounds(self.trace.tables.translations, first, end)
+        bounds = bounds_of(self.trace.tables.translations, first, end)
         return _parts(self._translation_records.records(bounds[0], bounds[-1]), bounds)
 
     def _losses(self, first: int, end: int) -> Iterator[list[Record]]:
         table = self.trace.tables.losses
-        bounds = _bounds(table, first, end)
+        bounds = bounds_of(table, first, end)
         rows = zip(*(table[name][bounds[0] : bounds[-1]].tolist() for name in table), strict=True)
         return _parts([self._loss(dict(zip(table, row, strict=True))) for row in rows], bounds)
 
@@ -185,7 +176,7 @@ def unnumbered(record: Record) -> Record:
     return {name: value for name, value in record.items() if name not in NUMBERED}
 
 
-def _bounds(table: Table, first: int, end: int) -> list[int]:
+def bounds_of(table: Table, first: int, end: int) -> list[int]:
     """Where the rows of each of the connections `first` to `end` begin in a table sorted by connection, and where the last one's end."""
     bounds: list[int] = np.searchsorted(table["connection"], np.arange(first, end + 1, dtype=table["connection"].dtype)).tolist()
     return bounds
@@ -201,7 +192,8 @@ def policy_record(policy: Policy) -> Record:
     return {"name": policy.name, "value": policy.value, "held": policy.held, "why": policy.why}
 
 
-def _owner(address: str, owner: Owner | None) -> Record:
+def owner_record(address: str, owner: Owner | None) -> Record:
+    """Who has an address."""
     if owner is None:
         return {"address": address, "kind": None, "namespace": None, "name": None, "node": None, "container": None}
     record = {
@@ -213,7 +205,8 @@ def _owner(address: str, owner: Owner | None) -> Record:
     return record
 
 
-def _service(named: Named) -> Record | None:
+def service_record(named: Named) -> Record | None:
+    """The Service that was asked for; "direct" without one, None where nobody knows."""
     service = named.service
     if service is None:
         return {"namespace": None, "name": None, "port": None, "via": "direct"} if named.direct else None

@@ -9,7 +9,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.records import Recorder, unnumbered
+from analysis.record_texts import RecordTexts
+from analysis.records import unnumbered
 from probes.text_rows import NULL, text_rows
 from tracer.trace import Trace
 
@@ -27,6 +28,6 @@ def test_a_row_is_its_columns_one_behind_the_other(texts: list[str], rows: list[
 
 
 def test_records_as_text_are_the_records(traced: Trace) -> None:
-    recorder = Recorder(traced)
+    recorder = RecordTexts(traced)
     written = [b"".join((before.encode(), hops, behind.encode())).decode() for before, hops, behind in recorder.texts(0, len(recorder))]
     assert written == [json.dumps(unnumbered(record)) for record in recorder]

@@ -10,6 +10,7 @@ from typing import IO, BinaryIO
 import numpy as np
 
 from analysis.filters import Filters
+from analysis.record_texts import RecordTexts
 from analysis.records import Record, Recorder, unnumbered
 from analysis.summary import Tally, tally
 from analysis.sums import OF_EACH_KIND, Summing, Sums
@@ -54,7 +55,7 @@ class Stitched:
 def stitch(traced: Trace, filters: Filters, most: int | None, out: BinaryIO) -> Stitched:
     """Write the records that `filters` accept, no more than the first `most`, to `out`; the rest of `kept` has no text."""
     first_ns, lowest = order_keys(traced)
-    recorder, tests = Recorder(traced), filters.tests()
+    recorder, tests = RecordTexts(traced), filters.tests()
     text = [out.tell()]
 
     def write(*pieces: bytes | memoryview) -> None:
