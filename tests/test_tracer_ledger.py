@@ -30,7 +30,7 @@ def entries_of(*lines: str) -> Table:
     ledger, problems = read_ledger("".join(lines).encode(), "node-a.conntrack.txt")
     assert problems == []
     before, after = ledger_tuples(ledger)
-    _, codes = code_tuples([before, after])
+    _, codes = code_tuples([(table, np.arange(len(table["proto"]))) for table in (before, after)])
     return entries([ledger], [NODE], codes[:1], codes[1:])
 
 

@@ -107,20 +107,10 @@ class _Reading:
             names |= {str(file): str(node) for file, node in content.get("nodes", {}).items()}
         return names
 
-    def content(self, path: Path) -> bytes | None:
-        try:
-            packed = path.read_bytes()
-        except OSError as error:
-            self.problems.append(unopened(path, error))
-            return None
-        content = unpack(packed)
-        if packed and not content:
-            self.problems.append(Problem(str(path), "its compressed content is damaged", "it was left out; copy it again", 0, "error"))
-        return content
-
     def by_node(self, kind: str) -> Iterable[tuple[str, Path, bytes]]:
         for path in self.files.get(kind, []):
-            content = self.content(path)
+            content, problems = _content(path)
+            self.problems += problems
             if content is not None:
                 yield node_of(path, self.nodes, self.folders), path, content
 
@@ -148,10 +138,20 @@ class _Reading:
 
     def ledgers(self) -> dict[str, Table]:
         tables: dict[str, list[Table]] = {}
-        for node, path, content in self.by_node(LEDGER_FILE):
-            table, problems = read_ledger(content, path.name)
-            self.problems += problems
-            tables.setdefault(node, []).append(table)
+
+        def read(path: Path) -> tuple[Table | None, list[Problem]]:
+            content, problems = _content(path)
+            if content is None:
+                return None, problems
+            table, told = read_ledger(content, path.name)
+            return table, [*problems, *told]
+
+        paths = self.files.get(LEDGER_FILE, [])
+        with ThreadPoolExecutor(READERS) as readers:
+            for path, (table, problems) in zip(paths, readers.map(read, paths), strict=True):
+                self.problems += problems
+                if table is not None:
+                    tables.setdefault(node_of(path, self.nodes, self.folders), []).append(table)
         for path in self.files.get(NETLINK, []):  # may be large: never in memory as a whole
             try:
                 with path.open("rb") as stream:
@@ -192,6 +192,17 @@ class _Reading:
             found[node], problems = read_rules(dump, node)
             self.problems += problems
         return found
+
+
+def _content(path: Path) -> tuple[bytes | None, list[Problem]]:
+    """What a file has, unpacked; None where it cannot be read."""
+    try:
+        packed = path.read_bytes()
+    except OSError as error:
+        return None, [unopened(path, error)]
+    content = unpack(packed)
+    damaged = Problem(str(path), "its compressed content is damaged", "it was left out; copy it again", 0, "error")
+    return content, [damaged] if packed and not content else []
 
 
 def _digest(path: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,7 @@ from tracer.sides import client_side
 from tracer.sightings import joinable, sightings
 from tracer.sockets import SocketLookup, SocketTable, gather, socket_tuples
 from tracer.status import statuses, unreachable
-from tracer.tuples import FIELDS, code_tuples, reverse_codes
+from tracer.tuples import code_tuples, reverse_codes
 
 
 @dataclass(slots=True)
@@ -67,11 +68,9 @@ def reconstruct(
     rows, errors = joinable(observations), embedded(observations)
     ledger_nodes = sorted(ledgers)
     both = [ledger_tuples(ledgers[node]) for node in ledger_nodes]
-    packets = [{name: observations[name][part] for name in FIELDS} for part in (rows, errors)]
     owned = gather(sockets, nodes)
-    tuples, (*codes, owned.own, owned.asked, owned.wire) = code_tuples(
-        [*packets, *(table for pair in both for table in pair), *socket_tuples(owned.table)]
-    )
+    told = [(table, np.arange(len(table["proto"]))) for table in (*itertools.chain(*both), *socket_tuples(owned.table))]
+    tuples, (*codes, owned.own, owned.asked, owned.wire) = code_tuples([(observations, rows), (observations, errors), *told])
     entry_table = entries([ledgers[node] for node in ledger_nodes], [nodes.index(node) for node in ledger_nodes], codes[2::2], codes[3::2])
     if not len(rows):
         return _nothing(nodes, points, observations, tuples, entry_table, owned)
@@ -81,7 +80,7 @@ def reconstruct(
     joining = Joining(seen, tuples, leg_table, leg, entry_table, Components(size(leg_table)))
     join_legs(joining)
     joined, leg = _oriented(joining, observations)
-    del packets, seen, joining  # each is about as large as the observations
+    del seen, joining  # each is about as large as the observations
 
     bits, ranks = identity_evidence(joined, observations), node_ranks(joined, observations)
     lookup = SocketLookup(owned, reverse_codes(tuples)) if size(owned.table) else None
@@ -190,7 +189,7 @@ def _connection_table(joined: Joined, tuples: Table, found: Paths) -> Table:
 
 @kernel
 def _count_busiest(bounds: Array, forward: Array, point: Array, points: Array, most: Array) -> None:
-    """Packets of each direction (0: replies) at the point that saw most of them, per connection; `points` are counters, 0 before and after."""
+    """Packets of each direction (0: replies) at the point that saw most of them, per connection; `points` are counters that are 0."""
     for connection in range(len(bounds) - 1):
         for row in range(bounds[connection], bounds[connection + 1]):
             way = 1 if forward[row] else 0

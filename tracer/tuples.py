@@ -40,6 +40,25 @@ def mix(*columns: Array) -> Array:
 
 
 @kernel
+def _hash_tuples(  # noqa: PLR0913, PLR0917 - columns
+    rows: Array, src_hi: Array, src_lo: Array, dst_hi: Array, dst_lo: Array, sport: Array, dport: Array, proto: Array, hashes: Array
+) -> None:  # fmt: skip
+    for number in range(len(rows)):
+        row, state = rows[number], unsigned(0)
+        for value in (src_hi[row], src_lo[row], dst_hi[row], dst_lo[row], unsigned(sport[row]), unsigned(dport[row]), unsigned(proto[row])):
+            state = stir(state, value)
+        hashes[number] = state
+
+
+def hash_tuples(table: Table, rows: Array | None = None) -> Array:
+    """`mix` of the columns FIELDS of `rows` (int64; all): a hash (uint64) of each 5-tuple."""
+    rows = np.arange(len(table["proto"])) if rows is None else rows
+    hashes = np.empty(len(rows), "u8")
+    _hash_tuples(rows, *(*(np.ascontiguousarray(table[name], _DTYPES[name]) for name in FIELDS), hashes))
+    return hashes
+
+
+@kernel
 def _number_values(values: Array, first: Array, number: Array) -> int:
     """Number equal values (uint64) in the order of their first rows, which go into `first`; returns how many there are."""
     slots, count = np.full(1 << 12, -1), 0
@@ -71,26 +90,28 @@ def distinct(hashes: Array) -> tuple[Array, Array, Array]:
     return hashes[first[order]], first[order], rank[number]
 
 
-def code_tuples(sources: Sequence[Table]) -> tuple[Table, list[Array]]:
-    """`(TUPLES table, codes)` for tables that have the columns FIELDS; `codes[i]` has one tuple (int32) per row of `sources[i]`.
+def code_tuples(sources: Sequence[tuple[Table, Array]]) -> tuple[Table, list[Array]]:
+    """`(TUPLES table, codes)` for rows (int64) of tables that have the columns FIELDS; `codes[i]` are those (int32) of source i.
 
     The table also has the reverse of every tuple, seen or not. Codes are in the order of the tuples' hashes, so they do not depend on the
     order of the rows.
     """
-    columns = {name: np.concatenate([source[name] for source in sources]) for name in FIELDS}
-    seen, first, inverse = distinct(mix(*(columns[name] for name in FIELDS)))
-    found = take(columns, first)
+    seen, first, inverse = distinct(np.concatenate([hash_tuples(*source) for source in sources]))
+    bounds = np.cumsum([0, *(len(rows) for _, rows in sources)])
+    found = {name: np.empty(len(first), _DTYPES[name]) for name in FIELDS}
+    for (table, rows), begin, end in zip(sources, bounds[:-1], bounds[1:], strict=True):
+        here = np.flatnonzero((first >= begin) & (first < end))
+        for name, column in found.items():
+            column[here] = table[name][rows[first[here] - begin]]
     both = {name: np.concatenate([found[name], found[turned]]) for name, turned in zip(FIELDS, _REVERSED, strict=True)}
-    hashes, first = np.unique(mix(*(both[name] for name in FIELDS)), return_index=True)
-    both = take(both, first)
-    canonical = np.minimum(hashes, mix(*(both[name] for name in _REVERSED)))
+    hashes, first = np.unique(hash_tuples(both), return_index=True)
+    tuples = take(both, first)
+    canonical = np.minimum(hashes, hash_tuples({name: tuples[turned] for name, turned in zip(FIELDS, _REVERSED, strict=True)}))
     _, flow = np.unique(canonical, return_inverse=True)
-    tuples: Table = {name: both[name].astype(_DTYPES[name]) for name in FIELDS}
     tuples["flow"] = flow.astype("i4")
     tuples["backward"] = (hashes != canonical).astype("u1")
     codes = np.searchsorted(hashes, seen)[inverse].astype("i4")
-    bounds = np.cumsum([len(source["proto"]) for source in sources])[:-1]
-    return TUPLES.check(tuples), np.split(codes, bounds)
+    return TUPLES.check(tuples), np.split(codes, bounds[1:-1])
 
 
 def reverse_codes(tuples: Table) -> Array:

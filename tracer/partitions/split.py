@@ -37,17 +37,16 @@ class Cut:
         """The rows (int64) of one partition, in order, and the place of what each was in among them (int64, -1 for none)."""
         rows = self._order[self._bounds[number] : self._bounds[number + 1]]
         around = self._outer[rows]
-        if (around >= 0).any():
-            wanted = np.zeros(len(self._outer), bool)
-            wanted[rows] = True
-            while len(around := around[around >= 0]):
-                wanted[around] = True
-                around = self._outer[around]
-            rows = np.flatnonzero(wanted)
-        outer = self._outer[rows]
-        inside = outer >= 0
-        outer[inside] = np.searchsorted(rows, outer[inside])
-        return rows, outer
+        if not (around >= 0).any():
+            return rows, around
+        wanted = np.zeros(len(self._outer), bool)
+        wanted[rows] = True
+        while len(around := around[around >= 0]):
+            wanted[around] = True
+            around = self._outer[around]
+        rows, place = np.flatnonzero(wanted), np.full(len(wanted) + 1, -1)  # the last one is that of -1
+        place[rows] = np.arange(len(rows))
+        return rows, place[self._outer[rows]]
 
 
 def cut_out(cuts: Sequence[Cut], points: Sequence[int], number: int) -> Table:
