@@ -13,7 +13,7 @@ from packets import Record, ethernet, gzipped, pcap, read, sll2, zstd
 from packets_damaged import damaged_files, sample_frames
 from test_decode_layers import PACKETS, TUNNELLED
 
-from probes.capture import Capture, columns, lanes, read_capture, records, stream
+from probes.capture import Capture, columns, lanes, read_capture, records, spans, stream
 from probes.capture import pcap as pcap_module
 from probes.capture.points import PointNumbers
 from probes.decode import empty_rows
@@ -27,6 +27,28 @@ WHOLE = pcap([sll2(packet, number % 7) for number, packet in enumerate(ALL * 5)]
 def facts(capture: Capture) -> dict[str, Any]:
     columns = {name: column.tolist() for name, column in capture.observations.items()}
     return {**columns, "points": capture.points, "statistics": capture.statistics, "problems": [str(each) for each in capture.problems]}
+
+
+class _TakenAtOnce:
+    """A span's `filling` that is waited for: whoever gets the span has looked at it, and begins to fill it again."""
+
+    def __init__(self, span: spans.Span) -> None:
+        self._span = span
+
+    def release(self) -> None:
+        self._span.size = 0
+
+
+def test_the_end_of_a_file_is_told_of_what_was_read_even_if_the_span_is_used_again_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "bytes"
+    file.write_bytes(bytes(30))
+    with file.open("rb") as opened:
+        ended = []
+        for offset in (0, 16):
+            span = spans.Spans(16, many=False).empty()
+            span.offset, span.filling = offset, _TakenAtOnce(span)  # type: ignore[assignment]
+            ended.append(span.fill(opened.fileno()))
+    assert ended == [False, True]
 
 
 @pytest.fixture(

@@ -35,10 +35,10 @@ class Span:
         """The memory for the file's bytes."""
         return self.memory[REST_BYTES:]
 
-    def fill(self, descriptor: int) -> None:
-        """Read what a plain file has at `offset`: less than there is room for only at its end, or where there is an error.
+    def fill(self, descriptor: int) -> bool:
+        """Read what a plain file has at `offset`: less than there is room for only at its end, or where there is an error. Whether so.
 
-        Whoever has taken `filling` calls this, others wait for it.
+        Whoever has taken `filling` calls this, others wait for it; afterwards it may be theirs, and be filled again.
         """
         room, self.size, self.error = self.content, 0, None
         try:
@@ -46,8 +46,9 @@ class Span:
                 self.size += read
         except OSError as error:
             self.error = error
-        finally:
-            self.filling.release()
+        ended = self.size < len(room)
+        self.filling.release()
+        return ended
 
 
 class Spans:

@@ -126,9 +126,8 @@ class ByteWindow:
                 return
             span = self._filled() if self._descriptor < 0 else self._placed()
             self._ahead.append(span)
-        if self._descriptor >= 0:  # in any order, by several threads side by side
-            span.fill(self._descriptor)
-            self._last |= span.size < READ_BYTES
+        if self._descriptor >= 0 and span.fill(self._descriptor):  # in any order, by several threads side by side
+            self._last = True
 
     def _next(self) -> Span | None:
         """The file's next span, None at its end."""
