@@ -6,7 +6,6 @@ Reading only: nothing in the folder is ever changed. A file that cannot be read 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import re
 import shutil
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, TypeVar
 
 from probes.accounts import read_account
-from probes.capture import Capture, CaptureStatistics, read_capture
+from probes.capture import CaptureStatistics
 from probes.capture.reader import merge_captures
 from probes.conntrack import read_ledger, read_netlink
 from probes.decode.link import ALL_INTERFACES
@@ -51,8 +50,10 @@ from tracer.bundle_files import (
     folders_of,
     kind_of,
     node_of,
+    unopened,
     unpack,
 )  # fmt: skip
+from tracer.captures import READERS, read_captures
 from tracer.cluster import Timeline, read_cluster
 from tracer.rules import ProxyRules, read_rules
 
@@ -60,8 +61,6 @@ if TYPE_CHECKING:
     from tracer.archive import Archive
 
 _INTERFACE_NAME = re.compile(r"(?!pcap|cap$|ntar)[A-Za-z]")  # `node-a.eth0.pcap`; not the number or time of a capture that rotates
-
-READERS = 2
 
 _Read = TypeVar("_Read")
 
@@ -270,11 +269,6 @@ class Opened:
         return self.complete(observations, contents.points, archive.origins, contents.captures, archive.problems)
 
 
-def unopened(path: Path, error: OSError) -> Problem:
-    """What is said of a file that cannot be opened."""
-    return Problem(str(path), f"cannot be read: {error.strerror}", "it was left out; check its permissions", None, "error")
-
-
 def open_bundle(
     paths: Sequence[Path],
     cluster: Sequence[Path] = (),
@@ -344,49 +338,6 @@ def read_bundle(
     )
 
 
-@dataclass(slots=True)
-class Packets:
-    """What the captures of a bundle have, each by itself, beside the file of each; and what is said of those that cannot be opened."""
-
-    captures: list[Capture]
-    paths: list[Path]
-    problems: list[Problem]
-
-    @property
-    def first_points(self) -> list[int]:
-        """The number that point 0 of each capture has among those of all."""
-        counts = (len(capture.points) for capture in self.captures[:-1])
-        return [0, *itertools.accumulate(counts)] if self.captures else []
-
-    def complete(self, opened: Opened, observations: Table) -> Bundle:
-        """The bundle with what the captures gave, `observations` aside."""
-        return opened.complete(
-            observations, [point for capture in self.captures for point in capture.points],
-            [path for path, capture in zip(self.paths, self.captures, strict=True) for _ in capture.points],
-            {capture.file: capture.statistics for capture in self.captures},
-            [*self.problems, *(problem for capture in self.captures for problem in capture.problems)],
-        )  # fmt: skip
-
-
-def read_captures(opened: Opened, progress: Callable[[str, int], None]) -> Packets:
-    """Read all captures of a bundle into memory, each into a table of its own."""
-    problems: list[Problem] = []
-
-    def read(file: CaptureFile) -> Capture | None:
-        try:
-            stream = opened.stream(file)
-        except OSError as error:
-            problems.append(unopened(file.path, error))
-            return None
-        with stream:
-            return read_capture(stream, file.name, file.node, lambda position: progress(str(file.path), position))
-
-    with ThreadPoolExecutor(READERS) as readers:
-        read_files = zip(opened.captures, readers.map(read, opened.captures), strict=True)
-        found = [(file.path, capture) for file, capture in read_files if capture is not None]
-    return Packets([capture for _, capture in found], [path for path, _ in found], problems)
-
-
 def read_packets(opened: Opened, progress: Callable[[str, int], None] = lambda _file, _position: None) -> Bundle:
     """Read all captures of a bundle into memory, into one table."""
     if opened.archive is not None:
@@ -396,7 +347,4 @@ def read_packets(opened: Opened, progress: Callable[[str, int], None] = lambda _
     return packets.complete(opened, observations)
 
 
-__all__ = [
-    "Bundle", "BundleError", "CaptureFile", "Opened", "Packets", "find_files", "kind_of", "open_bundle", "read_bundle", "read_captures",
-    "read_packets",
-]  # fmt: skip
+__all__ = ["Bundle", "BundleError", "CaptureFile", "Opened", "find_files", "kind_of", "open_bundle", "read_bundle", "read_packets"]

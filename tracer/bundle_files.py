@@ -12,6 +12,8 @@ from typing import BinaryIO, cast
 
 import zstandard
 
+from probes.schema import Problem
+
 CAPTURE, LEDGER_FILE, NETLINK, LINKS, RULES, CLUSTER, SETTINGS = "capture", "ledger", "netlink", "links", "rules", "cluster", "settings"
 ACCOUNT, ARCHIVE = "account", "archive"
 SOCKETS_FILE, THREADS_FILE, DROPS_FILE, NATPATH_FILE = "sockets", "threads", "drops", "natpath"
@@ -130,3 +132,8 @@ def unpack(content: bytes) -> bytes:
         return engine.decompress(content)
     except (zlib.error, zstandard.ZstdError):
         return b""
+
+
+def unopened(path: Path, error: OSError) -> Problem:
+    """What is said of a file that cannot be opened."""
+    return Problem(str(path), f"cannot be read: {error.strerror}", "it was left out; check its permissions", None, "error")

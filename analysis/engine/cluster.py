@@ -17,8 +17,7 @@ from analysis.engine.stitch import Stitched
 from analysis.engine.work import Work
 from analysis.sums import Sums, merge
 from probes.schema import Problem
-from tracer.bundle import unopened
-from tracer.bundle_files import CaptureFile
+from tracer.bundle_files import CaptureFile, unopened
 from tracer.partitions import Deal
 
 RETRIES = 3  # of a task whose worker was lost

@@ -18,8 +18,8 @@ from analysis.engine.stitch import Stitched
 from analysis.engine.work import Work
 from analysis.sums import Sums, tree
 from probes.schema import Problem, Table
-from tracer.bundle import Opened, unopened
-from tracer.bundle_files import CaptureFile, afresh
+from tracer.bundle import Opened
+from tracer.bundle_files import CaptureFile, afresh, unopened
 from tracer.partitions import Deal
 
 FORKS = sys.platform == "linux"  # elsewhere forked processes may not use the system's libraries

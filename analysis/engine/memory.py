@@ -13,7 +13,7 @@ import numpy as np
 from analysis.engine.work import node_names
 from probes.capture import Capture
 from probes.schema import Array, Table, size
-from tracer.bundle import Packets
+from tracer.captures import Packets
 from tracer.partitions import Cut, Deal, Links, cut_out
 from tracer.surroundings import Glimpse, glimpse, together
 

@@ -24,8 +24,9 @@ from analysis.engine.work import Work
 from analysis.filters import Filters
 from probes.capture.reader import merge_captures
 from probes.schema import OBSERVATIONS, Problem, size
-from tracer.bundle import Bundle, Opened, read_captures
+from tracer.bundle import Bundle, Opened
 from tracer.bundle_files import STANDARD_INPUT, CaptureFile
+from tracer.captures import read_captures
 from tracer.partitions import Deal, Links, deal, link_evidence
 from tracer.surroundings import Glimpse, Surroundings, glimpse, surroundings, together
 
