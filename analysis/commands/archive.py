@@ -39,6 +39,9 @@ def archive(
     seconds = None if bucket is None else span_seconds(bucket, "--bucket")
     if seconds is not None and (seconds < 1 or seconds != int(seconds)):
         fail(f"--bucket {bucket}: give whole seconds, one or more", EXIT_USAGE)
+    for path in paths:
+        if path.is_dir() and path.resolve() in output.resolve().parents:
+            fail(f"{output} is inside {path}, of which it would become a part (name a folder elsewhere)", EXIT_USAGE)
     opened = open_input(paths, cluster, no_ledger=False, no_rules=False, no_cluster=False, keep_input=True)
     from analysis.commands.places import PlaceError, place  # noqa: PLC0415 - imports are slow, --help is not
     from analysis.engine.archive import Layout, write_archive  # noqa: PLC0415

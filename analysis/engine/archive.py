@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -145,7 +146,7 @@ def _write_part(
             f"packets are of {len(first):,} different times (give a longer --bucket, or leave out the capture with wrong times)"
         )
     written = []
-    for begin, end in zip(first.tolist(), [*first[1:].tolist(), len(order)], strict=True):
+    for begin, end in pairwise([*first.tolist(), len(order)]):
         rows = order[begin:end]
         path = PurePosixPath(PACKETS, f"bucket={_start(int(bucket[rows[0]]) * bucket_s)}", f"part={part:03d}", "packets.parquet")
         (folder / path.parent).mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,8 @@ from conftest import CAPTURES, SAMPLES, Hopline
 from distributed import LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packets import pcap
+from packets_random import FRAMES
 
 from analysis.engine import archive as archiving
 from analysis.engine.archive import Layout, write_archive
@@ -82,6 +84,22 @@ def test_a_recorded_bundle(tmp_path: Path) -> None:
     archived(found[0], tmp_path / "archive", Layout(None, None))
     same(read_bundle([tmp_path / "archive"]).observations, read_bundle(found).observations)
     assert answers(tmp_path / "archive") == answers(found[0])
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.data())
+def test_any_packets(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Tunnels, fragments, errors, what is no connection's: captures of one name in folders of several nodes."""
+    folder = tmp_path_factory.mktemp("bundle")
+    for node in ("node-a", "node-b"):
+        link_type = data.draw(st.sampled_from(sorted(FRAMES)))
+        frames = data.draw(st.lists(FRAMES[link_type], min_size=1, max_size=9))
+        (folder / node).mkdir()
+        (folder / node / "any.pcap").write_bytes(pcap(frames, link_type))
+    archived(folder, folder.with_name(f"{folder.name}-archive"), Layout(1, data.draw(st.integers(1, 4))))
+    again, bundle = read_bundle([folder.with_name(f"{folder.name}-archive")]), read_bundle([folder])
+    same(again.observations, bundle.observations)
+    assert again.points == bundle.points
 
 
 def test_connections_over_several_buckets(tmp_path: Path) -> None:
@@ -244,6 +262,7 @@ def refusals(made: Path, tmp_path: Path) -> Iterator[tuple[list[str | Path], int
     (other / "notes.txt").write_text("mine")
     yield ["archive", SAMPLE, "-o", other], USAGE, "neither empty nor"
     yield ["archive", SAMPLE, "-o", made], USAGE, "is an archive already"
+    yield ["archive", SAMPLE, "-o", SAMPLE / "archive"], USAGE, "is inside"
     yield ["archive", made, "-o", tmp_path / "new"], USAGE, "is an archive itself"
     yield ["archive", SAMPLE, SAMPLES / "ipvs", "-o", tmp_path / "new"], USAGE, "would be one file of the archive"
     yield ["archive", SAMPLE, "-o", tmp_path / "new", "--bucket", "0.5s"], USAGE, "whole seconds"
