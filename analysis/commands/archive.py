@@ -17,7 +17,7 @@ def archive(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write, new or what an interrupted run left.")],
     cluster: Cluster = None,
     bucket: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Packets of so long are together: 10m, 1h, 24h. Default: no more than 12 of them.")
+        str | None, typer.Option(metavar="TIME", help="Packets of so long are together: 10m, 1h, 24h. Default: what gives no small files.")
     ] = None,
     partitions: Annotated[
         int | None, typer.Option(min=1, help="Parts of whole connections. Default: one for each 500,000 packets.")

@@ -33,7 +33,7 @@ from tracer.tuples import FIELDS
 
 ROWS_PER_PART = 500_000
 BUCKETS_S = (60, 600, 3600, 6 * 3600, 24 * 3600)
-FEW = 12
+ROWS_PER_FILE = 30_000  # about
 MOST_BUCKETS = 10_000
 PACKETS = "packets"
 
@@ -67,8 +67,8 @@ def write_archive(opened: Opened, folders: frozenset[Path], folder: Path, layout
             folder.rmdir()
         raise BundleError("no packets could be read")
     sizes = {name: _copied(path, folder / PurePosixPath(name)) for name, path in evidence.items()}
-    bucket_s = layout.bucket_s or _fitting_bucket_s(bundle)
     count = layout.parts or max(1, math.ceil(scanned.rows / ROWS_PER_PART))
+    bucket_s = layout.bucket_s or _fitting_bucket_s(bundle, scanned.rows // count)
     dealt = deal(scanned.links, count)
     capture_of_point = np.searchsorted(scanned.first_points, np.arange(len(bundle.points)), "right") - 1
     files, points, seen = scanned.files, scanned.first_points, scanned.seen
@@ -98,11 +98,12 @@ def write_archive(opened: Opened, folders: frozenset[Path], folder: Path, layout
     return contents
 
 
-def _fitting_bucket_s(bundle: Bundle) -> int:
-    """The shortest of BUCKETS_S of which FEW cover a bundle, so that files are not many and small."""
+def _fitting_bucket_s(bundle: Bundle, rows_of_part: int) -> int:
+    """The shortest of BUCKETS_S that leaves ROWS_PER_FILE to a file, if packets come evenly."""
     times = [time_ns for each in bundle.captures.values() for time_ns in (each.first_ns, each.last_ns) if time_ns is not None]
     span_s = (max(times, default=0) - min(times, default=0)) / 1e9
-    return next((each for each in BUCKETS_S if span_s <= FEW * each), BUCKETS_S[-1])
+    most = max(1, rows_of_part // ROWS_PER_FILE)
+    return next((each for each in BUCKETS_S if span_s <= most * each), BUCKETS_S[-1])
 
 
 def _places(files: Mapping[str, list[Path]], folders: frozenset[Path]) -> dict[str, Path]:

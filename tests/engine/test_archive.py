@@ -181,6 +181,12 @@ def test_files_say_what_they_hold(made: Path) -> None:
         assert all(group.column(place).statistics.has_min_max or not group.num_rows for place in range(7))
 
 
+@pytest.mark.parametrize(("rows", "bucket_s"), [(1000, 600), (10 * 30_000, 60), (0, 600)])
+def test_buckets_leave_no_small_files(rows: int, bucket_s: int) -> None:
+    bundle = read_bundle([SAMPLES / "ipvs"])  # 76 seconds
+    assert archiving._fitting_bucket_s(bundle, rows) == bucket_s
+
+
 def test_the_same_bundle_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
     archived(SAMPLE, tmp_path / "again")
     assert content(tmp_path / "again") == content(made)
