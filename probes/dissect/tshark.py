@@ -19,7 +19,10 @@ from probes.dissect.pdml import Layer, read_layers
 REMEDY = "apt-get install tshark, or leave requests out with --l4-only"
 # What bodies contain is not looked into, and what an operator set for themselves must not change results.
 _LEFT_OUT = ("json", "xml", "data-text-lines", "media", "png", "image-gif", "image-jfif", "urlencoded-form", "mime_multipart", "protobuf")
-_OPTIONS = ("ip.check_checksum:FALSE", "tcp.check_checksum:FALSE", "tcp.desegment_tcp_streams:TRUE", "http.decompress_body:FALSE")
+_OPTIONS = (
+    "ip.check_checksum:FALSE", "tcp.check_checksum:FALSE", "tcp.desegment_tcp_streams:TRUE", "tcp.calculate_timestamps:FALSE",
+    "tcp.track_bytes_in_flight:FALSE", "http.decompress_body:FALSE",
+)  # fmt: skip
 
 
 class DissectionError(Exception):

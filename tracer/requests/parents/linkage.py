@@ -48,7 +48,7 @@ def weights(comparisons: Sequence[Comparison], probability: Array) -> list[Array
         chance = (np.bincount(level, weights=1 - probability, minlength=count) + each.worth * np.array(each.chance)) * compared
         group = np.zeros(count, "i8") if each.groups is None else each.groups
         of_matched, of_chance = np.bincount(group, weights=matched), np.bincount(group, weights=chance)
-        known = compared[level]
+        known = slice(None) if compared.all() else compared[level]
         weight = np.zeros(len(level))
         mine, its = probability[known], level[known]
         ours = (matched[its] - mine) / (of_matched[group[its]] - mine)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from probes.jit import kernel
+from probes.jit import kernel, place
 from probes.schema import Array
 
 MOST_ROUNDS, DAMPING, SETTLED = 300, 0.5, 1e-6
@@ -32,24 +32,28 @@ def _messages(
         at_parent = np.zeros(len(idle))
         begin = 0
         while begin < pairs:
-            mine, end, at_call = call[begin], begin, 0.0
-            while end < pairs and call[end] == mine:
-                at_call += weight[end] * downward[end]
+            mine, end, at_call = call[place(begin)], begin, 0.0
+            while end < pairs and call[place(end)] == mine:
+                at_call += weight[place(end)] * downward[place(end)]
                 end += 1
+            total, bound = alone[mine] + at_call, exclusive[mine]
             for e in range(begin, end):
-                said = 1.0 / max(alone[mine] + at_call - weight[e] * downward[e], _SMALLEST)
-                settled = settled and abs(said - upward[e]) / max(said, upward[e]) < SETTLED
-                upward[e] = DAMPING * upward[e] + (1 - DAMPING) * said
-                if exclusive[mine]:
-                    at_parent[parent[e]] += weight[e] * upward[e]
+                pair = place(e)
+                said = 1.0 / max(total - weight[pair] * downward[pair], _SMALLEST)
+                settled = settled and abs(said - upward[pair]) / max(said, upward[pair]) < SETTLED
+                upward[pair] = DAMPING * upward[pair] + (1 - DAMPING) * said
+                if bound:
+                    at_parent[place(parent[pair])] += weight[pair] * upward[pair]
             begin = end
         for e in range(pairs):
-            if exclusive[call[e]]:
-                said = 1.0 / max(idle[parent[e]] + at_parent[parent[e]] - weight[e] * upward[e], _SMALLEST)
-                settled = settled and abs(said - downward[e]) / max(said, downward[e]) < SETTLED
-                downward[e] = DAMPING * downward[e] + (1 - DAMPING) * said
+            pair = place(e)
+            if exclusive[place(call[pair])]:
+                held = place(parent[pair])
+                said = 1.0 / max(idle[held] + at_parent[held] - weight[pair] * upward[pair], _SMALLEST)
+                settled = settled and abs(said - downward[pair]) / max(said, downward[pair]) < SETTLED
+                downward[pair] = DAMPING * downward[pair] + (1 - DAMPING) * said
             else:
-                downward[e] = 1.0
+                downward[pair] = 1.0
         if settled:
             break
     return rounds
