@@ -22,7 +22,7 @@ WITH_TSHARK = command -v tshark >/dev/null || { $(APT) update -qq && $(APT) inst
 WORKERS := $(shell n=$$(nproc); [ $$n -gt 4 ] && echo 4 || echo $$n)
 OR_NONE = [ $$? = 5 ]  # pytest: there were no tests of that kind
 
-.PHONY: help demo test vm-test vm-bench live lint format bench golden manifest image image-test shell-completion clean
+.PHONY: help demo test vm-test vm-bench live lint format bench golden manifest wheel image image-test shell-completion clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -102,6 +102,9 @@ golden: $(VENV)/.developed ## rewrite the golden outputs after looking at why th
 manifest: ## render deploy/hopline.yaml
 	kubectl kustomize deploy/base > deploy/hopline.yaml
 
+wheel: $(VENV)/.developed ## build dist/hopline-….whl with machine code inside, for this Python and kind of machine: nothing is compiled where it is installed
+	HATCH_BUILD_HOOKS_ENABLE=1 $(BIN)/python -m hatchling build --target wheel
+
 image: ## build the container image (IMAGE, IMAGE_BUILDER, IMAGE_FLAGS)
 	$(IMAGE_BUILDER) build --file deploy/Containerfile --tag $(IMAGE):$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) $(IMAGE_FLAGS) .
 
@@ -114,5 +117,5 @@ shell-completion: $(VENV)/.installed ## install completion for your shell
 	$(BIN)/hopline --install-completion
 
 clean: ## remove everything that make made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist probes/compiled .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

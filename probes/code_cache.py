@@ -7,12 +7,36 @@ to be compiled with. Both wait here until something is compiled.
 from __future__ import annotations
 
 import functools
+import platform
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from llvmlite import binding as llvm
-from numba.core.caching import CompileResultCacheImpl, FunctionCache
-from numba.core.codegen import JITCodeLibrary
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, InTreeCacheLocator
+from numba.core.codegen import JITCodeLibrary, get_host_cpu_features
 from numba.core.runtime import _nrt_python  # type: ignore[attr-defined]  # written in C
+
+from probes import code_folders
+
+ANY = "generic"  # every processor of the architecture
+RECENT = "x86-64-v3"  # those with AVX2: Intel's since 2013, AMD's since 2015
+# What x86-64-v3 has beyond all others (System V ABI, AMD64 supplement, 3.1.1), as LLVM calls it.
+_RECENT_FEATURES = (
+    "avx", "avx2", "bmi", "bmi2", "cx16", "f16c", "fma", "lzcnt", "movbe", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3", "xsave",
+)  # fmt: skip
+
+
+@functools.cache
+def processors() -> list[str]:
+    """Kinds of processors whose code runs on this one, as LLVM calls them, the best last."""
+    has = get_host_cpu_features().split(",") if platform.machine() == "x86_64" else []
+    return [ANY, RECENT] if all(f"+{feature}" in has for feature in _RECENT_FEATURES) else [ANY]
+
+
+def processor() -> str:
+    """The kind of processor that code is made for."""
+    return processors()[-1]
 
 
 class _Code(JITCodeLibrary):
@@ -40,7 +64,24 @@ class _Code(JITCodeLibrary):
         return cast("int", self._codegen._engine.get_function_address(name))
 
 
+class _Module(InTreeCacheLocator):
+    """A function's place in a folder of machine code: its module's name, wherever that is installed."""
+
+    def __init__(self, function: Any, source: str) -> None:
+        super().__init__(function, source)
+        self._cache_path = function.__module__
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> _Module:
+        return cls(py_func, py_file)
+
+    def ensure_cache_path(self) -> None:
+        """QuickCache makes it."""
+
+
 class _Loaded(CompileResultCacheImpl):
+    _locator_classes: list[type[object]] = [_Module]  # noqa: RUF012 - as numba declares it
+
     def rebuild(self, target_context: Any, payload: Any) -> Any:
         codegen = target_context.codegen()
         codegen.unserialize_library = functools.partial(_Code._unserialize, codegen)
@@ -48,12 +89,33 @@ class _Loaded(CompileResultCacheImpl):
 
 
 class QuickCache(FunctionCache):
-    """A function's `_cache`."""
+    """A function's `_cache`: looks into `folders`, saves in `kept`, one of them; nowhere if that is None."""
 
     _impl_class = _Loaded
 
+    def __init__(self, function: Any, folders: Sequence[Path], kept: Path | None) -> None:
+        super().__init__(function)
+        stamp, name = self._impl.locator.get_source_stamp(), self._impl.filename_base
+        self._kept = kept and kept / function.__module__
+        self._files = {folder: IndexDataCacheFile(str(folder / function.__module__), name, stamp) for folder in folders}
+        if kept is not None:
+            self._cache_file = self._files[kept]
+
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The function compiled for `sig`, None where the cache does not have it."""
+        """The function compiled for `sig`, None where no folder has it: numba then compiles it."""
         for name, address in _nrt_python.c_helpers.items():  # what machine code calls, as numba.core.runtime.nrt names it
             llvm.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
-        return self._load_overload(sig, target_context)
+        key = self._index_key(sig, target_context.codegen())
+        found = next((code for file in self._files.values() if (code := file.load(key)) is not None), None)
+        if found is not None:
+            return self._impl.rebuild(target_context, found)
+        code_folders.started.append(f"{self._py_func.__module__}.{self._py_func.__qualname__}")
+        for told in code_folders.tell:
+            told(len(code_folders.started))
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep the function compiled for `sig` for others, if there is a place for it."""
+        if self._kept is not None:
+            self._kept.mkdir(parents=True, exist_ok=True)
+            super().save_overload(sig, data)

@@ -2,17 +2,14 @@
 
 Kernels hold no Python objects and release the GIL. With `NUMBA_DISABLE_JIT=1` they run as plain Python (slowly), for debugging.
 
-numba's cache notices a change in the file of a kernel, not in the files of the functions that the kernel calls: after an upgrade it would
-run old code. So the cache has one folder per state of the sources.
+Code is made for one of two kinds of processors, not for the very one it runs on: for those of the last ten years it is as fast
+(docs/performance.md), and it can be brought along.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -21,7 +18,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from probes.code_cache import QuickCache
+from probes.code_cache import QuickCache, processor
+from probes.code_folders import code_folders
 from probes.schema import Array
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
@@ -36,36 +34,15 @@ place = cast("Callable[[int], int]", np.uintp)
 _LINE_BYTES = 64  # of a cache
 
 
-def _cache_folder() -> Path | None:
-    """Where compiled code of exactly these sources is kept: beside them, else in the user's cache; None where neither can be written."""
-    here = Path(__file__).resolve().parent
-    digest = hashlib.blake2b(digest_size=8)
-    for source in sorted(path for package in (here, here.parent / "tracer") for path in package.rglob("*.py")):
-        content = source.read_bytes()
-        if (here in source.parents and here / "live" not in source.parents) or b"probes.jit" in content:
-            digest.update(content)
-    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hopline"
-    for parent in (here / "__pycache__", users):
-        folder = parent / f"jit-{digest.hexdigest()}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(folder, os.W_OK):
-            return folder
-    return None
-
-
-_CACHE = None if "NUMBA_CACHE_DIR" in os.environ else _cache_folder()
-if _CACHE is not None:
-    numba.config.CACHE_DIR = str(_CACHE)  # type: ignore[attr-defined]  # made at run time from numba's settings
-_CACHED = _CACHE is not None or "NUMBA_CACHE_DIR" in os.environ
+_FOLDERS, _KEPT = code_folders()
+if numba.config.CPU_NAME is None:  # type: ignore[attr-defined]  # made at run time from numba's settings
+    numba.config.CPU_NAME, numba.config.CPU_FEATURES = processor(), ""  # type: ignore[attr-defined]
 
 
 def _compiled(function: _Function, **options: object) -> _Function:
     dispatcher = cast("Any", numba.njit)(nogil=True, error_model="numpy", **options)(function)
-    if _CACHED and dispatcher is not function:  # NUMBA_DISABLE_JIT leaves functions as they are
-        dispatcher._cache = QuickCache(function)
+    if dispatcher is not function:  # NUMBA_DISABLE_JIT leaves functions as they are
+        dispatcher._cache = QuickCache(function, _FOLDERS, _KEPT)
     return cast("_Function", dispatcher)
 
 

@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
+
+from analysis.commands import _compiling
 
 KERNELS = """
 import numpy as np
@@ -57,3 +60,26 @@ def test_compiled_code_is_loaded_without_the_compiler_and_compiled_with(tmp_path
     assert run(tmp_path, "middle") == [9, {"middle": 0, "plus": 0}, True]
     assert run(tmp_path, "middle") == [9, {"middle": 1, "plus": 0}, False]
     assert run(tmp_path, "least") == [7, {"least": 0, "plus": 1}, True]  # `plus` is linked into it from the cache
+
+
+def test_code_for_recent_processors_is_for_those_alone() -> None:
+    def kinds(**settings: str) -> str:
+        program = "from probes.code_cache import processors; print(*processors())"
+        return subprocess.run(
+            [sys.executable, "-c", program], env=os.environ | settings, cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    assert kinds(NUMBA_ENABLE_AVX="0") == "generic"
+    assert kinds() == ("generic x86-64-v3" if " avx2 " in Path("/proc/cpuinfo").read_text() else "generic")
+
+
+def test_compiling_is_told_once_and_where_somebody_watches_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for watched, lines in ((False, 1), (True, 4)):
+        monkeypatch.setattr("sys.stderr.isatty", lambda watched=watched: watched, raising=False)
+        for count in range(1, 80):
+            _compiling(count)
+        told = capsys.readouterr().err.splitlines()
+        assert told[0] == "hopline: compiling for this processor, which takes half a minute, once"
+        assert len(told) == lines

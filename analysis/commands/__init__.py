@@ -23,6 +23,10 @@ from analysis.commands.snapshot import snapshot
 from analysis.commands.synth import synth
 from analysis.commands.trace import trace
 from analysis.commands.watch import watch
+from probes import code_folders
+
+FEW_FUNCTIONS = 5  # are compiled in a second or two
+MORE_FUNCTIONS = 25
 
 app = typer.Typer(
     name="hopline",
@@ -56,8 +60,18 @@ def root(
     """Which way did this connection go through the cluster? One record before and after every NAT, across nodes."""
 
 
+def _compiling(functions: int) -> None:
+    """Say what takes so long, where many functions have to be compiled."""
+    if functions == FEW_FUNCTIONS:
+        typer.echo("hopline: compiling for this processor, which takes half a minute, once", err=True)
+    elif functions % MORE_FUNCTIONS == 0 and sys.stderr.isatty():
+        typer.echo(f"hopline: {functions} functions of some 170 compiled", err=True)
+
+
 def main() -> None:
     """The `hopline` command."""
+    if sys.argv[1:2] not in (["record"], ["agent"]):  # which tell events, as JSON
+        code_folders.tell.append(_compiling)
     # Our matrices are small; threads of OpenBLAS that spin until the others are done took forty times the work on a busy machine.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     asked = [command for command in app.registered_commands if command.callback and command.callback.__name__ in sys.argv[1:2]]

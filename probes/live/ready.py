@@ -1,4 +1,4 @@
-"""What a recorder needs compiled, before it is needed: `python -m probes.live.ready`, when hopline is installed or an image is built.
+"""What recording, and reading what was recorded, needs compiled: `python -m probes.live.ready`, when hopline or a wheel of it is made.
 
 It is compiled again where its sources changed, and kept beside them (probes/jit.py). A recorder that finds nothing there begins some
 seconds later. Where conntrack may be asked, the ledger's part is made ready as well.
@@ -7,25 +7,31 @@ seconds later. Where conntrack may be asked, the ledger's part is made ready as 
 from __future__ import annotations
 
 import contextlib
+import io
+import struct
 import tempfile
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from probes.capture import read_capture
+from probes.conntrack import read_netlink
 from probes.live.bpf import BpfError
 from probes.live.budget import Budget
 from probes.live.clock import Clock
 from probes.live.ledger import Ledger
 from probes.live.packets.blocks import PACKET, Blocks
 from probes.live.packets.probe import MOST_RINGS
-from probes.live.pcapng import InterfaceDescription, section_header
+from probes.live.pcapng import InterfaceDescription, section_header, whole_blocks
 from probes.live.rings import HEADER_BYTES, contents
 from probes.live.segments import Segments
 
+_PCAP_HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 64, 1)
+
 
 def compile_all() -> None:
-    """Take one packet from ring to file, of as many rings as any node has."""
+    """Take one packet from ring to file, of as many rings as any node has, and read it; also as a ledger, and where bytes are damaged."""
     record = np.zeros(1, PACKET)
     record["captured_bytes"] = 8
     content = record.tobytes() + bytes(8)
@@ -37,7 +43,13 @@ def compile_all() -> None:
         for rings in range(1, MOST_RINGS + 1):
             for _, blocks, _ in Blocks(rings, lambda _: number).of([span] * rings, 0):
                 segments.write(blocks)
+                whole_blocks(blocks, 0, 0)
         segments.close()
+        (file,) = Path(folder).glob("*.pcapng*")
+        recorded = file.read_bytes()
+        for content in (recorded, recorded + b"!" * 64, _PCAP_HEADER + b"!" * 64):
+            read_capture(io.BytesIO(content), file.name, "node")
+        read_netlink(io.BytesIO(recorded), file.name)
         with contextlib.suppress(BpfError, OSError):  # this machine may have no conntrack, or not let us ask it
             Ledger(Segments(Path(folder), partial(section_header, application="hopline"), Budget(), prefix="ledger-"), Clock()).close()
 

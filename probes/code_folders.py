@@ -1,0 +1,54 @@
+"""Where machine code is kept, in one folder per state of the sources, and who is told while it is made.
+
+numba's cache notices a change in the file of a kernel, not in the files of the functions that the kernel calls: after an upgrade it would
+run old code.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+BESIDE = "compiled"  # the folder beside the sources in which a wheel brings code (deploy/wheel.py)
+
+started: list[str] = []  # functions that no folder had for this processor, by qualified name
+tell: list[Callable[[int], None]] = []  # called with how many those are, before each is compiled
+
+
+@functools.cache
+def state() -> str:
+    """The name of these sources' folders: a digest of every file that machine code may be made of."""
+    digest = hashlib.blake2b(digest_size=8)
+    for source in sorted(path for package in ("probes", "tracer") for path in (HERE.parent / package).rglob("*.py")):
+        content = source.read_bytes()
+        if (HERE in source.parents and HERE / "live" not in source.parents) or b"probes.jit" in content:
+            digest.update(content)
+    return f"jit-{digest.hexdigest()}"
+
+
+def _takes(folder: Path) -> bool:
+    """Whether `folder` can be written; it is made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
+def code_folders() -> tuple[list[Path], Path | None]:
+    """Folders that may have machine code of exactly these sources, and the first of them that can be written.
+
+    Beside the sources and in the user's cache; where NUMBA_CACHE_DIR names a folder, only there.
+    """
+    if named := os.environ.get("NUMBA_CACHE_DIR"):
+        found = [Path(named) / state()]
+    else:
+        found = [HERE / BESIDE / state()]
+        users = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - pathlib fails where there is no home
+        if Path(users).is_absolute():
+            found.append(Path(users) / "hopline" / state())
+    return found, next((folder for folder in found if _takes(folder)), None)
