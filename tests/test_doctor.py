@@ -174,13 +174,11 @@ def test_a_tshark_that_does_not_work(hopline: Hopline, tmp_path: Path, monkeypat
 
 
 def test_offline_tracing_decides_the_exit_code(hopline: Hopline, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_place(*_: object) -> None:
-        raise RuntimeError("cannot cache function 'f': no locator available for file 'x.py'")
-
-    monkeypatch.setattr("probes.capture.read_capture", no_place)
-    tracing = verdicts(hopline, code=1)["offline tracing"]
-    assert tracing == {
-        "feature": "offline tracing", "ok": False, "why": "cannot cache function 'f': no locator available for file 'x.py'",
+    monkeypatch.setattr("probes.code_folders.started", ["probes.decode.frames.decode_frames"])
+    monkeypatch.setattr("probes.code_folders.code_folders", lambda: ([Path("/usr/compiled/jit-1"), Path("/home/hopline/jit-1")], None))
+    assert verdicts(hopline, code=1)["offline tracing"] == {
+        "feature": "offline tracing", "ok": False,
+        "why": "every command compiles for half a minute: /usr/compiled or /home/hopline cannot be written",
         "fix": "export NUMBA_CACHE_DIR=$(mktemp -d)",
     }  # fmt: skip
 

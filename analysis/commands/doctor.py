@@ -97,16 +97,16 @@ def _print(verdicts: list[Verdict]) -> None:
 
 
 def _tracing() -> Iterator[Lack]:
-    try:
-        from probes.capture import read_capture  # noqa: PLC0415
-        from probes.schema import size  # noqa: PLC0415
+    from probes import code_folders  # noqa: PLC0415
+    from probes.capture import read_capture  # noqa: PLC0415
+    from probes.schema import size  # noqa: PLC0415
 
-        seen = size(read_capture(io.BytesIO(TINY_CAPTURE), "doctor.pcap", "doctor").observations)
-    except RuntimeError as error:  # numba found no place for its cache
-        yield Lack(str(error).strip().splitlines()[0], "export NUMBA_CACHE_DIR=$(mktemp -d)")
-        return
-    if seen != 1:
+    if size(read_capture(io.BytesIO(TINY_CAPTURE), "doctor.pcap", "doctor").observations) != 1:
         yield Lack("a capture of one packet was not read", "pip install --force-reinstall hopline")
+    folders, kept = code_folders.code_folders()
+    if code_folders.started and kept is None:
+        places = " or ".join(str(folder.parent) for folder in folders)
+        yield Lack(f"every command compiles for half a minute: {places} cannot be written", "export NUMBA_CACHE_DIR=$(mktemp -d)")
 
 
 def _compressed() -> Iterator[Lack]:
