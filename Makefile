@@ -22,7 +22,7 @@ WITH_TSHARK = command -v tshark >/dev/null || { $(APT) update -qq && $(APT) inst
 WORKERS := $(shell n=$$(nproc); [ $$n -gt 4 ] && echo 4 || echo $$n)
 OR_NONE = [ $$? = 5 ]  # pytest: there were no tests of that kind
 
-.PHONY: help demo test vm-test vm-bench live lint format bench golden manifest wheel image image-test shell-completion clean
+.PHONY: help demo test test-tools vm-test vm-bench live lint format bench golden manifest wheel image image-test shell-completion clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -32,7 +32,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv --system-site-packages $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 
-# Installed once per pyproject.toml; the first import compiles the decoder (numba), later ones load it from its cache.
+# Installed once per pyproject.toml; the first run compiles the decoder (numba), later ones load what it compiled.
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable .
 	@$(WITH_TSHARK)
@@ -41,8 +41,9 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 	@$(BIN)/python -m probes.live.ready
 	@touch $@
 
-$(VENV)/.developed: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --group dev
+# --no-compile: Python keeps bytecode of what tests import, a small part of what is installed, when they do.
+$(VENV)/.developed: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --no-compile --editable . --group dev
 	@touch $@
 
 demo: $(VENV)/.installed ## trace a sample bundle and tell one request's path
@@ -53,11 +54,18 @@ live: $(VENV)/.installed ## install what recording on this machine needs, and sa
 	@$(PYTHON) -c 'import bcc' 2>/dev/null || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends python3-bpfcc; }
 	$(BIN)/hopline doctor
 
-test: $(VENV)/.developed ## run every test that can run on this machine
-	@for tool in $(TEST_TOOLS); do command -v $$tool >/dev/null || { $(APT) update -qq \
-	  && $(APT) install -y -qq --no-install-recommends $(TEST_PACKAGES); break; }; done
+test: $(VENV)/.compiled test-tools ## run every test that can run on this machine
 	$(BIN)/python -m pytest -m 'not alone' --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS) || $(OR_NONE)
 	$(BIN)/python -m pytest -m alone $(TESTS) || $(OR_NONE)
+
+test-tools: $(VENV)/bin/python
+	@for tool in $(TEST_TOOLS); do command -v $$tool >/dev/null || { $(APT) update -qq \
+	  && $(APT) install -y -qq --no-install-recommends $(TEST_PACKAGES); break; }; done
+
+# Here, once, and not in each of the processes that test.
+$(VENV)/.compiled: $(VENV)/.developed $(shell find probes tracer analysis/synth -name '*.py')
+	@$(BIN)/python deploy/wheel.py
+	@touch $@
 
 VM_TOOLS := qemu-system-x86_64 busybox kmod ipvsadm ipset conntrack iptables nft nginx tshark wrk
 # The guest would compile for minutes what it needs for seconds: numba's functions run there as they are written.
@@ -96,13 +104,14 @@ bench: $(VENV)/.benched ## how fast, beside others (docs/performance.md); BENCH=
 	@$(WITH_TSHARK)
 	$(BIN)/python -m bench $(BENCH)
 
-golden: $(VENV)/.developed ## rewrite the golden outputs after looking at why they changed
+golden: $(VENV)/.developed test-tools ## rewrite the golden outputs after looking at why they changed
 	$(BIN)/python -m pytest -q tests/test_golden.py --update-golden
 
 manifest: ## render deploy/hopline.yaml
 	kubectl kustomize deploy/base > deploy/hopline.yaml
 
 wheel: $(VENV)/.developed ## build dist/hopline-….whl with machine code inside, for this Python and kind of machine: nothing is compiled where it is installed
+	@$(WITH_TSHARK)
 	HATCH_BUILD_HOOKS_ENABLE=1 $(BIN)/python -m hatchling build --target wheel
 
 image: ## build the container image (IMAGE, IMAGE_BUILDER, IMAGE_FLAGS)

@@ -70,3 +70,10 @@ def compile_for(processor: str, root: Path, folder: Path) -> None:
                 stdout=subprocess.DEVNULL,
                 check=True,
             )
+
+
+if __name__ == "__main__":  # for this machine alone, and what runs from these sources
+    from probes.code_cache import processor
+    from probes.code_folders import BESIDE, HERE
+
+    compile_for(processor(), HERE.parent, HERE / BESIDE)
