@@ -1,7 +1,7 @@
 """What recording, and reading what was recorded, needs compiled: `python -m probes.live.ready`, when hopline or a wheel of it is made.
 
-It is compiled again where its sources changed, and kept beside them (probes/code_folders.py). A recorder that finds nothing there begins some
-seconds later. Where conntrack may be asked, the ledger's part is made ready as well.
+It is compiled again where its sources changed, and kept where all machine code is (probes/code_folders.py). A recorder that finds nothing
+there begins some seconds later. Where conntrack may be asked, the ledger's part is made ready as well.
 """
 
 from __future__ import annotations
