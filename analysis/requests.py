@@ -19,7 +19,7 @@ from probes.dissect import Exchange
 from probes.schema import size
 from tracer.cluster import ServicePort
 from tracer.requests import RequestTrace
-from tracer.requests.moments import gave_up, handshakes, logins
+from tracer.requests.moments import handshakes, logins
 
 Record = dict[str, Any]
 Row = dict[str, int]
@@ -45,9 +45,9 @@ class RequestRecorder:
         for row, request in enumerate(hops["request"].tolist()):
             self._hops.setdefault(request, []).append(row)
         self._apart = _uncertainties(found)
-        self._handshakes = handshakes(found.trace.tables, found.dissection, found.clocks)
-        self._logins = logins(found.trace.tables, found.dissection, found.clocks)
-        self._gave_up = gave_up(found.trace.tables, found.dissection.segments)
+        self._handshakes = handshakes(found.passed.beginnings, found.clocks)
+        self._logins = logins(found.passed.beginnings, found.clocks)
+        self._gave_up = found.passed.gave_up
         self._protocols = found.trace.tables.connections["proto"].tolist()
         self.parent = self._parents()
         self.children: dict[int, list[int]] = {}

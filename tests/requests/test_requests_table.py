@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from probes.dissect import Exchange, Handshake
 from probes.schema import size, take
-from tracer.requests import REQUEST_HOPS, REQUESTS, RequestTrace, requests
-from tracer.requests.moments import at_client, handshakes, logins
+from tracer.requests import REQUEST_HOPS, REQUESTS, RequestTrace
+from tracer.requests.dissection import Dissection
+from tracer.requests.moments import handshakes, logins
+from tracer.requests.passed import at_client, passed
 from tracer.requests.streams import ByteTimes
 
 CLIENT_DOOR, SERVER_DOOR = ("node-a", VETH), ("node-b", VETH)
@@ -235,40 +237,31 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> RequestTrace:
 )  # fmt: skip
 def test_when_a_byte_passed_the_client(found: RequestTrace, reply: int, place: int, at_ns: int) -> None:
     tables = found.trace.tables
-    (time,) = at_client(tables, found.dissection.segments, found.clocks, np.zeros(1, "i8"), np.array([reply]), np.array([place])).tolist()
-    assert time == (START_NS + at_ns if at_ns >= 0 else -1)
+    segments, asked = found.dissection.segments, (np.zeros(1, "i8"), np.array([reply]), np.array([place]))
+    node, time = at_client(tables, segments["time_ns"], ByteTimes(segments), *asked)
+    assert np.where(node >= 0, found.clocks.align(node, time), -1).tolist() == [START_NS + at_ns if at_ns >= 0 else -1]
 
 
 def test_handshakes_and_logins_have_their_time(found: RequestTrace) -> None:
     """A handshake ends with the later side's last byte; one that was not seen whole is left out."""
-    tables, said = found.trace.tables, found.dissection
-    known = replace(said, handshakes={0: Handshake(start=0, client_end=27, server_end=7)})
-    assert handshakes(tables, known, found.clocks) == {0: (START_NS + 1 * MS, START_NS + 5 * MS + 7000)}
-    known = replace(said, handshakes={0: Handshake(start=0, client_end=9, server_end=7)})
-    assert handshakes(tables, known, found.clocks) == {0: (START_NS + 1 * MS, START_NS + 3 * MS + ACROSS_NS)}
+
+    def told(known: Dissection) -> tuple[dict[int, tuple[int, int]], dict[int, int]]:
+        beginnings = passed(found.trace.tables, known).beginnings
+        return handshakes(beginnings, found.clocks), logins(beginnings, found.clocks)
+
+    said = replace(found.dissection, exchanges={})
+    for begun, end_ns in (
+        (Handshake(start=0, client_end=27, server_end=7), 5 * MS + 7000),
+        (Handshake(start=0, client_end=9, server_end=7), 3 * MS + ACROSS_NS),
+    ):
+        assert told(replace(said, handshakes={0: begun})) == ({0: (START_NS + 1 * MS, START_NS + end_ns)}, {})
     for unseen in (
         Handshake(start=0, client_end=9),
         Handshake(client_end=9, server_end=7),
         Handshake(start=0, client_end=900, server_end=7),
     ):
-        assert handshakes(tables, replace(said, handshakes={0: unseen}), found.clocks) == {}
-    begun = [Exchange("mysql", attributes={"login_at": "9"}), Exchange("mysql", attributes={"login_at": "0"})]
-    assert logins(tables, replace(said, exchanges={0: begun}), found.clocks) == {0: START_NS + 5 * MS}
-    assert logins(tables, replace(said, exchanges={0: [Exchange("mysql", attributes={"login_at": "900"})]}), found.clocks) == {}
-    assert handshakes(tables, replace(said, handshakes={}), found.clocks) == logins(tables, replace(said, exchanges={}), found.clocks) == {}
-
-
-def test_places_that_no_packet_carried_give_no_times(found: RequestTrace) -> None:
-    """An exchange whose bytes were not captured begins with its connection."""
-    lost = replace(
-        found.dissection, exchanges={0: [Exchange("http", request_start=900, request_end=910, response_start=-1, response_end=-1)]}
-    )
-    made = requests(found.trace.tables, lost, found.clocks)
-    assert made.table["start_ns"].tolist() == [START_NS]
-    assert {int(made.table[name][0]) for name in ("sent_ns", "arrival_ns", "reply_ns", "answer_ns")} == {-1}
-    assert size(made.hops) == 0
-
-
-def test_nothing_was_seen() -> None:
-    none: dict[str, Any] = {name: np.zeros(0, "i8") for name in ("connection", "reply", "point", "tuple", "start", "end", "time_ns")}
-    assert ByteTimes(none).at(*(np.zeros(2, "i8") for _ in range(5))).tolist() == [-1, -1]
+        assert told(replace(said, handshakes={0: unseen})) == ({}, {})
+    logging_in = [Exchange("mysql", attributes={"login_at": "9"}), Exchange("mysql", attributes={"login_at": "0"})]
+    assert told(replace(said, exchanges={0: logging_in})) == ({}, {0: START_NS + 5 * MS})
+    assert told(replace(said, exchanges={0: [Exchange("mysql", attributes={"login_at": "900"})]})) == ({}, {})
+    assert told(said) == ({}, {})

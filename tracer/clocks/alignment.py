@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probes.schema import Array, Table, take
-from tracer.clocks.bounds import Bounds, Fit, fit
-from tracer.clocks.crossings import MAX_DRIFT, crossings
-from tracer.clocks.groups import MAX_KNOTS, Group, closure, consistent, solve, tied
+from probes.schema import Array
+from tracer.clocks.bounds import Fit, fit
+from tracer.clocks.crossings import MAX_DRIFT
+from tracer.clocks.groups import Group, closure, consistent, solve, tied
+from tracer.clocks.limits import limits, sampled, times_seen
 from tracer.pipeline import Reconstruction
 
 _LEAST_DRIFT = 1e-9
@@ -95,13 +96,17 @@ class Clocks:
 
 def clocks(traced: Reconstruction, reference: int | None = None) -> Clocks:
     """Compare the clocks of all nodes with node `reference` (a row; default: most packets seen elsewhere too, then the first name)."""
-    count = len(traced.nodes)
-    seen = crossings(traced)
-    used = np.bincount(seen["sender"], minlength=count) + np.bincount(seen["receiver"], minlength=count)
+    told = limits(traced)
+    return compare(traced.nodes, told.used, {pair: fit(bounds) for pair, bounds in told.bounds.items()}, _moments(traced), reference)
+
+
+def compare(
+    names: Sequence[str], used: Array, fits: dict[tuple[int, int], Fit], moments: dict[int, Array], reference: int | None = None
+) -> Clocks:
+    """The clocks of the nodes `names`, by whose rows the rest goes: `used` is as in `Limits`, `moments` are `sampled` times."""
+    count = len(names)
     if reference is None:
         reference = int(np.argmax(used)) if count else -1
-    fits = {pair: fit(bounds) for pair, bounds in _pairs(seen).items()}
-    moments = _moments(traced)
     groups = []
     for members in tied(fits, count):
         first = reference if reference in members else max(members, key=lambda row: (int(used[row]), -row))
@@ -114,8 +119,8 @@ def clocks(traced: Reconstruction, reference: int | None = None) -> Clocks:
     mine = next((group for group in groups if group.nodes[0] == reference), None)
     best = int(np.argmin(mine.half_ns[:, 0].sum(axis=1))) if mine is not None else 0
     reference_time_ns = int(mine.knots_ns[best]) if mine is not None else 0
-    table = _table(traced.nodes, used, mine, best, fits, reference)
-    return Clocks(table, reference, reference_time_ns, known, group_of, _problems(traced.nodes, fits, groups, known), tuple(groups))
+    table = _table(names, used, mine, best, fits, reference)
+    return Clocks(table, reference, reference_time_ns, known, group_of, _problems(names, fits, groups, known), tuple(groups))
 
 
 def _table(
@@ -138,33 +143,11 @@ def _table(
     return tuple(table)
 
 
-def _pairs(seen: Table) -> dict[tuple[int, int], Bounds]:
-    """Limits per pair of nodes (the lower row first), in order of the first one's clock."""
-    ceiling = seen["sender"] < seen["receiver"]
-    first, second = np.minimum(seen["sender"], seen["receiver"]), np.maximum(seen["sender"], seen["receiver"])
-    time_ns = np.where(ceiling, seen["left_ns"], seen["arrived_ns"])
-    other_ns = np.where(ceiling, seen["arrived_ns"], seen["left_ns"])
-    limit_ns = other_ns - time_ns + np.where(ceiling, 1, -1) * seen["resolution_ns"]
-    pair = first.astype("i8") << 32 | second
-    order = np.lexsort((limit_ns, time_ns, pair))
-    columns = {"pair": pair, "time_ns": time_ns, "limit_ns": limit_ns, "ceiling": ceiling}
-    columns = take(columns, order)
-    names, start = np.unique(columns["pair"], return_index=True)
-    ends = np.append(start, len(order))[1:]
-    return {
-        (name >> 32, name & 0xFFFF_FFFF): Bounds(*(columns[column][a:b] for column in ("time_ns", "limit_ns", "ceiling")))
-        for name, a, b in zip(names.tolist(), start.tolist(), ends.tolist(), strict=True)
-    }
-
-
 def _moments(traced: Reconstruction) -> dict[int, Array]:
     """A sample of the times (int64) at which each node saw packets, first and last among them."""
-    time_ns = traced.observations["time_ns"][traced.sighting_rows]
-    node = np.array([traced.nodes.index(point.node) for point in traced.points] or [0])[traced.observations["point"][traced.sighting_rows]]
     moments = {}
-    for row in np.unique(node).tolist():
-        times = time_ns[node == row]
-        places = np.unique(np.linspace(0, len(times) - 1, MAX_KNOTS).astype("i8"))
+    for row, times in times_seen(traced).items():
+        places = sampled(len(times))
         moments[row] = np.partition(times, places)[places]
     return moments
 

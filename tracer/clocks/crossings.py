@@ -145,11 +145,11 @@ def _order_by_replies(stays: Table, first: Array, second: Array, certain: Array)
     pair = stays["node"][one].astype("i8") << 32 | stays["node"][other].astype("i8")
     time_ns = stays["first_ns"][one]
     difference = stays["first_ns"][other] - time_ns
-    by_time = np.lexsort((time_ns, pair, connection))
+    unit = stays["resolution_ns"][one] + stays["resolution_ns"][other]
+    by_time = np.lexsort((unit, forward, difference, time_ns, pair, connection))  # of one time, by what is looked at
     _, group = np.unique(mix(connection, pair), return_inverse=True)
     now, after = by_time[:-1], by_time[1:]
     apart = (difference[after] - difference[now]) * np.where(forward[after], 1, -1)
-    unit = stays["resolution_ns"][one] + stays["resolution_ns"][other]
     margin = 2 * unit[now] + np.ceil(2 * MAX_DRIFT * (time_ns[after] - time_ns[now])).astype("i8")
     tells = (group[now] == group[after]) & (forward[now] != forward[after]) & (np.abs(apart) > margin)
     votes = np.bincount(group[now][tells], np.sign(apart[tells]), minlength=group.max() + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from tracer.requests.streams import segments
 
 HEAD_BYTES = 64  # of each side's first piece, enough to tell the protocol
 IN_ORDER = frozenset({"http", "mysql", "postgresql", "redis"})  # protocols in which one message follows another
+Content = Callable[[Array, Array, Array], list[bytes]]  # as `payloads`, of one bundle
 ENCRYPTED, TRUNCATED, LOST, UNKNOWN, NOT_DISSECTED = "encrypted", "truncated", "lost", "unknown protocol", "not dissected"
 NO_PAYLOAD = "an archive keeps no payload (give the bundle that it was made of)"
 
@@ -32,6 +34,12 @@ class Dissection:
     unread: dict[int, str] = field(default_factory=dict)
     handshakes: dict[int, Handshake] = field(default_factory=dict)  # of TLS
     problem: str | None = None  # why nothing could be dissected
+
+    def in_order(self) -> tuple[list[Exchange], Array]:
+        """All exchanges in the order of their connections, and the connection (int32) of each."""
+        rows = sorted(self.exchanges)
+        exchanges = [exchange for row in rows for exchange in self.exchanges[row]]
+        return exchanges, np.repeat(np.array(rows, "i4"), [len(self.exchanges[row]) for row in rows])
 
 
 def stream_segments(traced: Reconstruction) -> Table:
@@ -49,11 +57,14 @@ def dissect(
     *,
     wanted: Array | None = None,
     keys: Path | None = None,
+    content: Content | None = None,
+    processes: int | None = None,
     progress: Callable[[str, int, int], None] = lambda _what, _done, _total: None,
 ) -> Dissection:
     """Read the exchanges on the connections that `wanted` (bool per connection; all by default) names.
 
-    `keys` is a TLS key log file. `progress` is called with what is done, how much of it, and of how much (packets).
+    `keys` is a TLS key log file, `content` gives bytes (of captures, by default), `processes` dissect side by side (None: as fits).
+    `progress` is called with what is done, how much of it, and of how much (packets).
     """
     found = Dissection(stream_segments(traced))
     chosen = np.ones(size(traced.connections), bool) if wanted is None else wanted
@@ -65,13 +76,16 @@ def dissect(
         found.unread = dict.fromkeys(np.unique(table["connection"]).tolist(), NOT_DISSECTED)
         return found
     ask_ahead()
-    content = payloads(bundle, table["row"], table["skip"], table["size"])
-    found.protocols = _protocols(traced, table, content)
+    captured = (content or partial(payloads, bundle))(table["row"], table["skip"], table["size"])
+    found.protocols = _protocols(traced, table, captured)
     known = np.isin(table["connection"], np.fromiter(found.protocols, "i4", len(found.protocols)))
     total = int(np.count_nonzero(known))
-    fed = _pieces(table, content, np.flatnonzero(known))
+    fed = _pieces(table, captured, np.flatnonzero(known))
+    del captured
     try:
-        said = read_side_by_side(fed, found.protocols, keys=keys, progress=lambda done: progress("dissecting", done, total))
+        said = read_side_by_side(
+            fed, found.protocols, keys=keys, progress=lambda done: progress("dissecting", done, total), processes=processes
+        )
     except DissectionError as error:
         found.problem = str(error)
         found.unread = dict.fromkeys(found.protocols, NOT_DISSECTED)

@@ -14,6 +14,7 @@ from tracer.cluster import Owner
 from tracer.requests.dissection import Dissection, dissect
 from tracer.requests.parents import Facts, Parents, facts, parents
 from tracer.requests.parents.contexts import contexts
+from tracer.requests.passed import Passed, passed
 from tracer.requests.table import Requests, requests
 from tracer.trace import Trace
 
@@ -28,6 +29,7 @@ class RequestTrace:
     requests: Requests
     facts: Facts
     parents: Parents
+    passed: Passed
 
 
 def trace_requests(
@@ -43,15 +45,19 @@ def trace_requests(
     request. `progress` is called with what is being done, how much of it is done, and how much there is.
     """
     found = dissect(traced.bundle, traced.tables, wanted=wanted, keys=keys, progress=progress)
-    aligned = clocks(traced.tables)
-    table = requests(traced.tables, found, aligned)
+    return tie(traced, found, passed(traced.tables, found), clocks(traced.tables), progress)
+
+
+def tie(traced: Trace, found: Dissection, seen: Passed, aligned: Clocks, progress: Callable[[str, int, int], None]) -> RequestTrace:
+    """Make requests of what was `found` and `seen`, and find their parents."""
+    table = requests(traced.tables, found, seen.requests, aligned)
     known = facts(traced.tables, traced.named, table, aligned, _workload(traced))
     if traced.bundle.uses:
         known.context = contexts(traced.tables, traced.bundle.uses, aligned, known)
     progress("finding parents", 0, 1)
     tied = parents(known) if size(table.table) else Parents()
     progress("finding parents", 1, 1)
-    return RequestTrace(traced, aligned, found, table, known, tied)
+    return RequestTrace(traced, aligned, found, table, known, tied, seen)
 
 
 def without_requests(traced: Trace) -> Array:

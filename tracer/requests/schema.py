@@ -42,3 +42,24 @@ REQUEST_HOPS = Schema(
         Column("aligned_ns", "i8", _NS, "on the reference clock"),
     ),
 )
+
+PASSED = Schema(
+    "passed",
+    (
+        Column("exchange", "i4", "", "place of the exchange among all, in the order of their connections"),
+        Column("hop", "i8", "", "row of HOPS: where"),
+        Column("last", "u1", "", "0 the first byte of the request (of a reply's hop: of the response), 1 the last"),
+        Column("row", "i8", "", "row of the observation that first carried it there"),
+        Column("time_ns", "i8", _NS, "on that node's own clock"),
+    ),
+)
+
+BEGINNINGS = Schema(
+    "beginnings",
+    (
+        Column("connection", "i4", "", "row of the connection"),
+        Column("what", "u1", "", "tracer.requests.passed: ClientHello, last byte of a TLS handshake by side, first byte of a login"),
+        Column("node", "i4", "", "row of the node of the client's door"),
+        Column("time_ns", "i8", _NS, "on that node's own clock"),
+    ),
+)

@@ -13,7 +13,6 @@ from tracer.clocks import Clocks
 from tracer.pipeline import Reconstruction
 from tracer.requests.dissection import Dissection
 from tracer.requests.schema import REQUEST_HOPS, REQUESTS
-from tracer.requests.streams import ByteTimes
 from tracer.status import REFUSED
 
 
@@ -36,12 +35,11 @@ class Requests:
         return None if place < 0 else self.exchanges[place]
 
 
-def requests(traced: Reconstruction, found: Dissection, clocks: Clocks) -> Requests:
-    """The requests of all connections."""
-    exchanges = [exchange for connection in sorted(found.exchanges) for exchange in found.exchanges[connection]]
-    carried = np.array([connection for connection in sorted(found.exchanges) for _ in found.exchanges[connection]], "i4")
+def requests(traced: Reconstruction, found: Dissection, seen_bytes: Table, clocks: Clocks) -> Requests:
+    """The requests of all connections; `seen_bytes` is PASSED."""
+    exchanges, carried = found.in_order()
     whole = np.setdiff1d(np.arange(size(traced.connections), dtype="i4"), carried)
-    hops, seen, at_door = _passed(traced, found, clocks, carried, exchanges)
+    hops, seen, at_door = _at_doors(traced, seen_bytes, clocks, len(exchanges))
     table = REQUESTS.concat([_of_exchanges(traced, clocks, carried, exchanges, seen), _of_connections(traced, clocks, whole)])
     order = np.lexsort((table["number"], table["connection"], table["start_ns"]))
     table = take(table, order)
@@ -55,53 +53,34 @@ def requests(traced: Reconstruction, found: Dissection, clocks: Clocks) -> Reque
     return Requests(REQUESTS.check(table), REQUEST_HOPS.check(both), exchanges, sure)
 
 
-def _asked(traced: Reconstruction, carried: Array) -> tuple[Array, Array]:
-    """`(exchange, HOPS row)` for every hop of every exchange's connection, in path order."""
-    first = np.searchsorted(traced.hops["connection"], carried)
-    count = np.searchsorted(traced.hops["connection"], carried, side="right") - first
-    exchange = np.repeat(np.arange(len(carried)), count)
-    within = np.arange(len(exchange)) - np.repeat(np.cumsum(count) - count, count)
-    return exchange, np.repeat(first, count) + within
-
-
-def _passed(
-    traced: Reconstruction, found: Dissection, clocks: Clocks, carried: Array, exchanges: list[Exchange]
-) -> tuple[Table, Table, Table]:
-    """The REQUEST_HOPS of exchanges, the times (aligned int64 ns, -1 not seen) at their doors by column of REQUESTS, and `at_door`."""
-    exchange, hop = _asked(traced, carried)
-    path = take(traced.hops, hop)
-    reply = path["reply"] > 0
-    places = {name: np.array([getattr(each, name) for each in exchanges], "i8") for name in _PLACES}
-    first = np.where(reply, places["response_start"][exchange], places["request_start"][exchange])
-    last = np.where(reply, places["response_end"][exchange], places["request_end"][exchange]) - 1
-    times = ByteTimes(found.segments)
+def _at_doors(traced: Reconstruction, passed: Table, clocks: Clocks, count: int) -> tuple[Table, Table, Table]:
+    """The REQUEST_HOPS of `count` exchanges, the times (aligned int64 ns, -1 not seen) at their doors by column of REQUESTS, `at_door`."""
+    begins = traced.hops["position"] == 0
+    ends = np.append(begins[1:], True) if len(begins) else begins
     doors: Table = {}
     at_door: Table = {}
-    begins = path["position"] == 0
-    ends = np.append(begins[1:], True) if len(begins) else begins
     hops = REQUEST_HOPS.empty()
-    for place, columns in (
-        (first, ("start_ns", "arrival_ns", "reply_ns", "answer_ns")),
-        (last, ("sent_ns", "received_ns", "done_ns", "end_ns")),
+    for last, columns in (
+        (0, ("start_ns", "arrival_ns", "reply_ns", "answer_ns")),
+        (1, ("sent_ns", "received_ns", "done_ns", "end_ns")),
     ):
-        segment = times.at(carried[exchange], path["reply"], path["point"], path["tuple"], place)
-        at = np.flatnonzero(segment >= 0)
-        recorded = found.segments["time_ns"][segment[at]]
-        aligned = clocks.align(path["node"][at], recorded)
-        if place is first:
+        seen = take(passed, np.flatnonzero(passed["last"] == last))
+        path = take(traced.hops, seen["hop"])
+        aligned = clocks.align(path["node"], seen["time_ns"])
+        if not last:
             hops = {
-                "request": exchange[at].astype("i4"), "reply": path["reply"][at], "row": found.segments["row"][segment[at]],
-                "node": path["node"][at], "point": path["point"][at], "tuple": path["tuple"][at], "time_ns": recorded,
-                "aligned_ns": aligned,
+                "request": seen["exchange"], "reply": path["reply"], "row": seen["row"], "node": path["node"], "point": path["point"],
+                "tuple": path["tuple"], "time_ns": seen["time_ns"], "aligned_ns": aligned,
             }  # fmt: skip
-        for way, (begin, end) in ((False, columns[:2]), (True, columns[2:])):
-            mine = np.flatnonzero(reply[at] == way)
-            doors[begin], doors[end] = (np.full(len(exchanges), -1, "i8") for _ in range(2))
-            doors[begin][exchange[at][mine][::-1]] = aligned[mine][::-1]  # of several the first in path order stays,
-            doors[end][exchange[at][mine]] = aligned[mine]  # and here the last
+        for way, (begin, end) in ((0, columns[:2]), (1, columns[2:])):
+            mine = np.flatnonzero(path["reply"] == way)
+            exchange, hop = seen["exchange"][mine], seen["hop"][mine]
+            doors[begin], doors[end] = (np.full(count, -1, "i8") for _ in range(2))
+            doors[begin][exchange[::-1]] = aligned[mine][::-1]  # of several the first in path order stays,
+            doors[end][exchange] = aligned[mine]  # and here the last
             for name, there in ((begin, begins), (end, ends)):
-                at_door[name] = np.zeros(len(exchanges), bool)
-                at_door[name][exchange[at][mine][there[at][mine]]] = True
+                at_door[name] = np.zeros(count, bool)
+                at_door[name][exchange[there[hop]]] = True
     return take(hops, _in_time(hops)), doors, at_door
 
 
@@ -110,9 +89,6 @@ def _in_time(hops: Table) -> Array:
     path = hops["request"].astype("i8") * 2 + hops["reply"]
     stay = np.cumsum((np.diff(path, prepend=-1) != 0) | (np.diff(hops["node"], prepend=-1) != 0))
     return np.lexsort((hops["time_ns"], stay))
-
-
-_PLACES = ("request_start", "request_end", "response_start", "response_end")
 
 
 def _of_exchanges(traced: Reconstruction, clocks: Clocks, carried: Array, exchanges: list[Exchange], seen: Table) -> Table:

@@ -1,0 +1,109 @@
+"""When bytes passed observation points: all that is asked of segments, told before clocks are compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from probes.schema import Array, Table
+from tracer.pipeline import Reconstruction
+from tracer.requests.dissection import Dissection
+from tracer.requests.schema import PASSED
+from tracer.requests.streams import ByteTimes
+
+HELLO, CLIENT_END, SERVER_END, LOGIN = range(4)  # BEGINNINGS.what
+_PLACES = ("request_start", "request_end", "response_start", "response_end")
+
+
+@dataclass(slots=True)
+class Passed:
+    """`requests` is PASSED, `beginnings` is BEGINNINGS; `gave_up` (bool) says whether each connection's client ended it first."""
+
+    requests: Table
+    beginnings: Table
+    gave_up: Array
+
+
+def passed(traced: Reconstruction, found: Dissection) -> Passed:
+    """What `found.segments` say of the exchanges that were found in them, and of how connections began and ended."""
+    times = ByteTimes(found.segments)
+    return Passed(_requests(traced, found, times), _beginnings(traced, found, times), gave_up(traced, found.segments))
+
+
+def _requests(traced: Reconstruction, found: Dissection, times: ByteTimes) -> Table:
+    exchanges, carried = found.in_order()
+    exchange, hop = _asked(traced, carried)
+    reply, point, code = (traced.hops[name][hop] for name in ("reply", "point", "tuple"))
+    places = {name: np.array([getattr(each, name) for each in exchanges], "i8") for name in _PLACES}
+    first = np.where(reply > 0, places["response_start"][exchange], places["request_start"][exchange])
+    last = np.where(reply > 0, places["response_end"][exchange], places["request_end"][exchange]) - 1
+    parts = []
+    for which, place in enumerate((first, last)):
+        segment = times.at(carried[exchange], reply, point, code, place)
+        at = np.flatnonzero(segment >= 0)
+        parts.append({
+            "exchange": exchange[at].astype("i4"), "hop": hop[at].astype("i8"), "last": np.full(len(at), which, "u1"),
+            "row": found.segments["row"][segment[at]], "time_ns": found.segments["time_ns"][segment[at]],
+        })  # fmt: skip
+    return PASSED.concat(parts)
+
+
+def _asked(traced: Reconstruction, carried: Array) -> tuple[Array, Array]:
+    """`(exchange, HOPS row)` for every hop of every exchange's connection, in path order."""
+    first = np.searchsorted(traced.hops["connection"], carried)
+    count = np.searchsorted(traced.hops["connection"], carried, side="right") - first
+    exchange = np.repeat(np.arange(len(carried)), count)
+    within = np.arange(len(exchange)) - np.repeat(np.cumsum(count) - count, count)
+    return exchange, np.repeat(first, count) + within
+
+
+def _beginnings(traced: Reconstruction, found: Dissection, times: ByteTimes) -> Table:
+    asked = [  # connection, what, way, place
+        (row, what, way, place)
+        for row, each in found.handshakes.items()
+        if min(each.start, each.client_end, each.server_end) >= 0
+        for what, way, place in ((HELLO, 0, each.start), (CLIENT_END, 0, each.client_end - 1), (SERVER_END, 1, each.server_end - 1))
+    ]
+    asked += [
+        (row, LOGIN, 0, int(each[0].attributes["login_at"]))
+        for row, each in found.exchanges.items()
+        if each and "login_at" in each[0].attributes
+    ]
+    connection, what, way, place = np.array(asked, "i8").reshape(-1, 4).T
+    node, time_ns = at_client(traced, found.segments["time_ns"], times, connection, way, place)
+    seen = np.flatnonzero(node >= 0)
+    return {
+        "connection": connection[seen].astype("i4"), "what": what[seen].astype("u1"), "node": node[seen].astype("i4"),
+        "time_ns": time_ns[seen],
+    }  # fmt: skip
+
+
+def at_client(
+    traced: Reconstruction, recorded: Array, times: ByteTimes, connection: Array, reply: Array, place: Array
+) -> tuple[Array, Array]:
+    """Where and when (node and its own int64 ns, -1 not seen) the byte at each `place` of a side's stream passed the client's door.
+
+    That is the first observation point on its side. `connection` and `reply` (0 client to server, 1 back) say whose stream it is,
+    `recorded` has the times of the SEGMENTS of `times`.
+    """
+    hops = traced.hops
+    door = np.full((len(traced.connections["proto"]), 2), -1, "i8")
+    for way, rows in ((0, np.flatnonzero(hops["reply"] == 0)[::-1]), (1, np.flatnonzero(hops["reply"] == 1))):
+        door[hops["connection"][rows], way] = rows  # of the way there the first hop, of the way back the last
+    row = door[connection, reply]
+    point, code, node = (np.where(row >= 0, hops[name][row], -1) for name in ("point", "tuple", "node"))
+    found = times.at(connection, reply, point, code, np.where(row >= 0, place, -1))
+    seen = found >= 0
+    time_ns = np.full(len(place), -1, "i8")
+    time_ns[seen] = recorded[found[seen]]
+    return np.where(seen, node, -1), time_ns
+
+
+def gave_up(traced: Reconstruction, segments: Table) -> Array:
+    """Whether each connection's client ended it (FIN) before its server did, where its first packet was seen (bool)."""
+    first = traced.connections["first_node"]
+    ends = np.flatnonzero((segments["fin"] > 0) & (segments["node"] == first[segments["connection"]]))
+    earliest = np.full((len(first), 2), np.iinfo("i8").max)
+    np.minimum.at(earliest, (segments["connection"][ends], segments["reply"][ends]), segments["time_ns"][ends])
+    return np.asarray(earliest[:, 0] < earliest[:, 1])
