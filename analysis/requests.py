@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.blocks import Blocks
 from analysis.claims import ingress, route, true_client
 from analysis.hops import HopRecords
 from analysis.latency import DATABASES, Doors, covered, journey, nat_parts, part, shares
@@ -16,7 +17,7 @@ from analysis.records import CONFIDENT, Recorder
 from probes.addresses import parse
 from probes.decode.numbers import PROTOCOL_NAMES
 from probes.dissect import Exchange
-from probes.schema import size
+from probes.schema import Table, size
 from tracer.cluster import ServicePort
 from tracer.requests import RequestTrace
 from tracer.requests.moments import handshakes, logins
@@ -29,21 +30,22 @@ MOST_CANDIDATES = 3
 class RequestRecorder:
     """Turns requests into records, children after their parents."""
 
-    def __init__(self, found: RequestTrace, min_confidence: float = CONFIDENT) -> None:
+    def __init__(self, found: RequestTrace, min_confidence: float = CONFIDENT, connection_records: Sequence[Record] | None = None) -> None:
+        """`connection_records` are made here where they are not given."""
         self.found, self.trace = found, found.trace
         self.min_confidence = min_confidence
         self.connections = Recorder(found.trace)
-        self.connection_records = list(self.connections)
-        self._columns = {name: column.tolist() for name, column in found.requests.table.items()}
-        self._rows: list[Row] = [dict(zip(self._columns, row, strict=True)) for row in zip(*self._columns.values(), strict=True)]
-        hops = found.requests.hops
+        self.connection_records = list(self.connections) if connection_records is None else connection_records
+        self.connections.ends.learn(np.array([each.translated for each in found.trace.named], "i8"))
+        table, hops = found.requests.table, found.requests.hops
+        self._columns = {name: table[name].tolist() for name in ("connection", "start_ns", "end_ns")}
+        self._rows: Sequence[Row] = Blocks(size(table), lambda first, end: _rows(table, first, end))
         connections = found.requests.table["connection"][hops["request"]]
-        self._hop_records = HopRecords(found.trace, hops, connections, self.connections.ends).records(0, size(hops))
+        self._hop_records = Blocks(size(hops), HopRecords(found.trace, hops, connections, self.connections.ends).records)
+        self._aligned_hops = Blocks(len(self.connection_records), self._align_hops)
         self._aligned_ns = hops["aligned_ns"].tolist()
         self._resolutions = [found.trace.tables.points[point].resolution_ns for point in hops["point"].tolist()]
-        self._hops: dict[int, list[int]] = {}
-        for row, request in enumerate(hops["request"].tolist()):
-            self._hops.setdefault(request, []).append(row)
+        self._first_hop = np.searchsorted(hops["request"], np.arange(size(table) + 1)).tolist()
         self._apart = _uncertainties(found)
         self._handshakes = handshakes(found.passed.beginnings, found.clocks)
         self._logins = logins(found.passed.beginnings, found.clocks)
@@ -84,6 +86,13 @@ class RequestRecorder:
                 placed.append(waiting.pop())
                 waiting += reversed(self.children.get(placed[-1], ()))
         return placed
+
+    def depths(self) -> dict[str, int]:
+        """How deep below its root each request is, by its id."""
+        depth: dict[int, int] = {}
+        for request in self.order:
+            depth[request] = depth[self.parent[request]] + 1 if request in self.parent else 0
+        return {self.ids[request]: each for request, each in depth.items()}
 
     def _root(self, request: int) -> int:
         while request in self.parent:
@@ -141,11 +150,14 @@ class RequestRecorder:
         recorded = np.array([loss["time_ns"]])
         return int(self.found.clocks.align(np.array([node]), recorded)[0]) if node >= 0 else int(recorded[0])
 
+    def _hops(self, request: int) -> range:
+        return range(self._first_hop[request], self._first_hop[request + 1])
+
     def _request_hops(self, request: int) -> list[Record]:
         """The hops of the request's first byte and of the response's, with latencies on the aligned clock."""
         hops: list[Record] = []
         first = before = -1
-        for hop in self._hops.get(request, ()):
+        for hop in self._hops(request):
             time = self._aligned_ns[hop]
             if before < 0 or self._hop_records[hop]["path"] != self._hop_records[before]["path"]:
                 first, before = hop, -1
@@ -243,8 +255,7 @@ class RequestRecorder:
         doors, nodes = self._doors(request), self.trace.tables.nodes
         client, server = (nodes[row[name]] if row[name] >= 0 else None for name in ("client_node", "server_node"))
         apart = self._apart["request"][request]
-        rows = self._hops.get(request, ())
-        resolution = 2 * max((self._resolutions[hop] for hop in rows), default=0)
+        resolution = 2 * max((self._resolutions[hop] for hop in self._hops(request)), default=0)
         between = None if apart < 0 else apart + resolution
         spent = None if doors.arrival is None or doors.done is None else doors.done - doors.arrival
         below = [(self._columns["start_ns"][child], self._columns["end_ns"][child]) for child in self.children.get(request, ())]
@@ -278,10 +289,9 @@ class RequestRecorder:
                 found += nat_parts(self._aligned_hops[row["connection"]], resolution, first_packet=True)
         return found
 
-    @cached_property
-    def _aligned_hops(self) -> list[list[Record]]:
-        """The hops of each connection's first packet with their times on the reference clock."""
-        hops = [[hop for hop in whole["hops"] if hop["path"] == "request"] for whole in self.connection_records]
+    def _align_hops(self, first: int, end: int) -> list[list[Record]]:
+        """The hops of the first packet of connections `first` to `end` with their times on the reference clock."""
+        hops = [[hop for hop in whole["hops"] if hop["path"] == "request"] for whole in self.connection_records[first:end]]
         numbers = {node: number for number, node in enumerate(self.trace.tables.nodes)}
         node = np.array([numbers[hop["node"]] for some in hops for hop in some], "i8")
         aligned = iter(self.found.clocks.align(node, np.array([hop["time_ns"] for some in hops for hop in some], "i8")).tolist())
@@ -292,6 +302,11 @@ class RequestRecorder:
             part("retransmission", None, start, start + loss["sent_again_after_ns"], resolution)
             for loss in record["losses"] for start in [self._aligned(loss, row)]
         ]  # fmt: skip
+
+
+def _rows(table: Table, first: int, end: int) -> list[Row]:
+    columns = (column[first:end].tolist() for column in table.values())
+    return [dict(zip(table, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _rounded(confidence: float) -> float:

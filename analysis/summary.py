@@ -129,13 +129,41 @@ def _node(bundle: Bundle, node: str, captured: set[str]) -> Summary:
     }
 
 
+@dataclass(slots=True)
+class RequestTally:
+    """Requests counted by protocol, those with a parent, and those with several possible ones but none given."""
+
+    by_protocol: Counter[str] = field(default_factory=Counter)
+    with_parent: int = 0
+    not_told: int = 0
+
+    def count(self, record: Record) -> None:
+        """Take in one more."""
+        self.by_protocol[record["protocol"]] += 1
+        self.with_parent += record["parent"] is not None
+        self.not_told += record["parent"] is None and bool(record["parent_candidates"])
+
+    def add(self, other: RequestTally) -> None:
+        """Take in what another one counted."""
+        self.by_protocol.update(other.by_protocol)
+        self.with_parent += other.with_parent
+        self.not_told += other.not_told
+
+
 def summarise_requests(found: RequestTrace, records: list[Record]) -> Summary:
     """What was and was not read inside connections; `records` are all requests'."""
-    candidates = [record for record in records if record["parent"] is None and record["parent_candidates"]]
+    tally = RequestTally()
+    for record in records:
+        tally.count(record)
+    return told_requests(found, tally)
+
+
+def told_requests(found: RequestTrace, requests: RequestTally) -> Summary:
+    """The same of all requests as they were counted."""
     clocks = found.clocks
     return {
-        "total": len(records), "by_protocol": dict(Counter(r["protocol"] for r in records).most_common()),
-        "with_parent": sum(r["parent"] is not None for r in records), "parent_not_told": len(candidates),
+        "total": requests.by_protocol.total(), "by_protocol": dict(requests.by_protocol.most_common()),
+        "with_parent": requests.with_parent, "parent_not_told": requests.not_told,
         "unread": dict(sorted(Counter(found.dissection.unread.values()).items())), "problem": found.dissection.problem,
         "clocks_not_tied": [each.node for each in clocks.nodes if not each.known], "clock_problems": list(clocks.problems),
     }  # fmt: skip

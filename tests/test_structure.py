@@ -27,7 +27,7 @@ DOORS = {
     "numba": {"probes/jit.py", "probes/code_cache.py"},
     "kubernetes": {"tracer/live/api.py"},
     "pandas": {"analysis/frames"},
-    "pyarrow": {"analysis/parquet.py", "analysis/engine/spill.py", "tracer/archive/packets.py"},
+    "pyarrow": {"analysis/parquet.py", "analysis/engine/spill.py", "analysis/engine/payload_files.py", "tracer/archive/packets.py"},
     "rich": {"analysis/terminal.py", "analysis/request_table.py", "analysis/picture.py", "analysis/storyboard.py", "analysis/commands"},
     "typer": {"analysis/commands"},
     "pyshark": {"probes/deep.py"},

@@ -55,6 +55,7 @@ from tracer.bundle_files import (
 )  # fmt: skip
 from tracer.captures import READERS, read_captures
 from tracer.cluster import Timeline, read_cluster
+from tracer.kept import again
 from tracer.rules import ProxyRules, read_rules
 
 if TYPE_CHECKING:
@@ -246,8 +247,7 @@ class Opened:
         if not kept.seek(0, os.SEEK_END):
             shutil.copyfileobj(sys.stdin.buffer, kept, 1 << 20)
             kept.flush()
-        kept.seek(0)
-        return os.fdopen(os.dup(kept.fileno()), "rb")
+        return again(kept)
 
     def complete(
         self,

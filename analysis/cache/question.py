@@ -45,7 +45,7 @@ class Question:
                 "paths": [(str(path), path.is_dir()) for path in self.paths], "files": files,
                 "cluster": [(str(path), digests.of(path)) for path in self.cluster],
                 "keys": None if self.keys is None else digests.of(self.keys),
-                "program": program(), "tshark": _tshark(),
+                "program": program(), "tshark": tshark(),
             }  # fmt: skip
         except (BundleError, OSError):
             return None
@@ -62,7 +62,7 @@ def program() -> list[str]:
     return [digest.hexdigest(), platform.python_version(), version("numpy")]
 
 
-def _tshark() -> list[object]:
+def tshark() -> list[object]:
     """Which tshark dissects: an upgrade of its libraries puts a new program in its place, whatever that one contains."""
     program = find_tshark()
     if program is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,56 +13,95 @@ from analysis.commands.options import EXIT_INPUT, EXIT_OUTPUT, EXIT_USAGE, fail,
 from analysis.commands.places import PlaceError, place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from analysis.engine.connections import Connections
+    from analysis.engine.requests import Requests
+    from analysis.engine.run import Asked
     from analysis.filters import Filters
     from tracer.bundle import Opened
 
 ENGINES = ("local", "dask")  # analysis.engine.run
 
 L4Only = Annotated[bool, typer.Option("--l4-only", help="Connections only: fast, and needs no tshark.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes side by side (with --l4-only). Default: one a processor.")]
-Partitions = Annotated[int | None, typer.Option(min=1, help="Parts that are traced one by one (with --l4-only). Default: as fits.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes side by side (report: with --l4-only). Default: one a processor.")]
+Partitions = Annotated[int | None, typer.Option(min=1, help="Parts that are traced one by one (report: with --l4-only). Default: as fits.")]
 Spill = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Keep packets in files of this folder, not in memory; a run that was interrupted goes on there."),
 ]
-Engine = Annotated[str, typer.Option(help="local, or dask: on Dask's workers (with --l4-only; docs/scale.md).")]
+Engine = Annotated[str, typer.Option(help="local, or dask: on Dask's workers (report: with --l4-only; docs/scale.md).")]
 Scheduler = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Dask's, tcp://HOST:PORT. Default: one is started here.")]
 
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """How connections are traced, None for what fits: in so many `partitions`, by so many processes, through files in a folder, by whom."""
+    """How a bundle is traced, None for what fits: in so many `partitions`, by so many processes, through files in a folder, by whom."""
 
-    partitions: int | None
-    processes: int | None
-    spill: Path | None
-    engine: str
-    scheduler: str | None
+    partitions: int | None = None
+    processes: int | None = None
+    spill: Path | None = None
+    engine: str = "local"
+    scheduler: str | None = None
 
-    def check(self, *, l4_only: bool) -> None:
-        """End with EXIT_USAGE where that cannot be."""
+    def check(self, *, in_parts: bool) -> None:
+        """End with EXIT_USAGE where that cannot be: what is asked for is made of parts, or is not."""
         if self.engine not in ENGINES:
             fail(f"--engine {self.engine}: not one of {', '.join(ENGINES)}", EXIT_USAGE)
-        if self.engine == "dask" and not l4_only:
+        if self.engine == "dask" and not in_parts:
             fail("--engine dask traces connections: give --l4-only as well", EXIT_USAGE)
+
+    def finds_requests(self, paths: list[Path], keys: Path | None) -> bool:
+        """Whether requests are found in parts: that was asked for, or packets would not fit into memory.
+
+        With TLS keys they never are: what one connection resumes, another one began.
+        """
+        if keys is not None:
+            if self != How():
+                fail("--keys: TLS is read all at once (leave --spill, --workers, --partitions and --engine out)", EXIT_USAGE)
+            return False
+        if self != How():
+            return True
+        from analysis.engine.room import fits  # noqa: PLC0415 - imports are slow, --help is not
+        from tracer.bundle_files import CAPTURE, BundleError, find_files  # noqa: PLC0415
+
+        try:
+            return not fits(find_files([place(path) for path in paths])[CAPTURE])
+        except (BundleError, PlaceError, OSError):
+            return False  # there is nothing to read, which is said when it is opened
 
 
 def trace_parts(
     opened: Opened, how: How, filters: Callable[[int], Filters], most: int | None = None, held: int | None = None
 ) -> Connections:
     """The connections of a bundle: `filters` accept no more than the first `most`, or sums and `held` are of all (analysis.engine.run)."""
+    from analysis.engine.run import trace_connections  # noqa: PLC0415 - imports are slow, --help is not
+
+    with _asked(how, filters, most, held) as (asked, reading, working):
+        return trace_connections(opened, asked, reading, working)
+
+
+def request_parts(opened: Opened, how: How, filters: Callable[[int], Filters], min_confidence: float) -> Requests:
+    """The requests of a bundle."""
+    from analysis.engine.run import trace_requests  # noqa: PLC0415 - imports are slow, --help is not
+
+    with _asked(how, filters) as (asked, reading, working):
+        return trace_requests(opened, asked, min_confidence, reading, working)
+
+
+@contextmanager
+def _asked(
+    how: How, filters: Callable[[int], Filters], most: int | None = None, held: int | None = None
+) -> Iterator[tuple[Asked, Callable[[str, int], None], Callable[[str, int, int], None]]]:
+    """What is asked for, and who is told of reading and working; ends with one line where that cannot be done."""
     from analysis.engine.errors import ClusterError, SpillError  # noqa: PLC0415 - imports are slow, --help is not
-    from analysis.engine.run import Asked, trace_connections  # noqa: PLC0415
+    from analysis.engine.run import Asked  # noqa: PLC0415
     from tracer.bundle import BundleError  # noqa: PLC0415
 
     try:
         spill = None if how.spill is None else place(how.spill)
-        asked = Asked(filters, most, how.partitions, how.processes, spill, how.engine, how.scheduler, held)
         with phases() as (reading, working):
-            return trace_connections(opened, asked, reading, working)
+            yield Asked(filters, most, how.partitions, how.processes, spill, how.engine, how.scheduler, held), reading, working
     except SpillError as error:
         fail(str(error), EXIT_USAGE)
     except (BundleError, ClusterError, PlaceError) as error:

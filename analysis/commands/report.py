@@ -77,7 +77,7 @@ def report(
     if output != STDOUT and output.exists() and not force:
         fail(f"{output} exists (name another file, or overwrite it with --force)", EXIT_USAGE)
     how = How(partitions, workers, spill, engine, scheduler)
-    how.check(l4_only=l4_only)
+    how.check(in_parts=l4_only)
     left_out = {"no_ledger": no_ledger, "no_rules": no_rules, "no_cluster": no_cluster}
     heading = title or _name(paths)
     if l4_only:

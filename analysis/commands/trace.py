@@ -27,7 +27,16 @@ from analysis.commands.options import (
 )  # fmt: skip
 from analysis.commands.parts import Engine, How, L4Only, Partitions, Scheduler, Spill, Workers
 from analysis.commands.places import is_archive
-from analysis.commands.trace_shown import connections, print_json, print_table, requests, rows_on_screen, write_summary, write_tables
+from analysis.commands.trace_shown import (
+    connections,
+    print_json,
+    print_table,
+    requests,
+    requests_in_parts,
+    rows_on_screen,
+    write_summary,
+    write_tables,
+)
 
 PROTOCOLS = (  # what a record's protocol can be; a test compares
     "tcp", "udp", "sctp", "icmp", "icmpv6", "http", "http2", "grpc", "websocket", "dns", "tls", "mysql", "postgresql", "redis", "kafka",
@@ -90,7 +99,7 @@ def trace(
     done, 1 done but some input could not be read at all, 2 wrong usage, 3 nothing to read, 4 output cannot be written.
     """
     how = How(partitions, workers, spill, engine, scheduler)
-    how.check(l4_only=l4_only)
+    how.check(in_parts=True)
     _check("--protocol", protocol, PROTOCOLS)
     if status is not None and (l4_only or re.fullmatch("[a-z]+", status)) and status not in (*STATUSES, *([] if l4_only else ["ok"])):
         others = "" if l4_only else ", ok, nor a code as its protocol has it (200, '5*', NXDOMAIN, 'error *')"
@@ -111,8 +120,10 @@ def trace(
     if l4_only:
         opened = open_input(paths, cluster, **left_out, keep_input=spill is not None or parquet is not None)
         shown = connections(opened, filters, most, how)
+    elif how.finds_requests(_with_payload(paths), keys):
+        shown = requests_in_parts(open_input(paths, cluster, **left_out, keep_input=True), filters, min_confidence, how)
     else:
-        shown = requests(answers(_with_payload(paths), cluster, **left_out, keys=keys, no_cache=no_cache), min_confidence, filters)
+        shown = requests(answers(paths, cluster, **left_out, keys=keys, no_cache=no_cache), min_confidence, filters)
     told = shown.told
     if summary is not None:
         write_summary(summary, told)

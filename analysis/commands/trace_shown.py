@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.commands.options import EXIT_OUTPUT, fail, read
-from analysis.commands.parts import How, trace_parts
+from analysis.commands.parts import How, request_parts, trace_parts
 from analysis.commands.snapshot import quiet_pipe, write_whole
 
 if TYPE_CHECKING:
@@ -68,6 +68,12 @@ def connections(opened: Opened, filters: Callable[[int], Filters], most: int | N
     return Shown(found.lines, len(found), told(found.bundle, found.tally), tables)
 
 
+def requests_in_parts(opened: Opened, filters: Callable[[int], Filters], min_confidence: float, how: How) -> Shown:
+    """The requests of a bundle, of whose packets memory holds some at a time."""
+    found = request_parts(opened, how, filters, min_confidence)
+    return Shown(found.lines, len(found), found.told, found.tables, found.depths)
+
+
 def requests(known: Answers, min_confidence: float, filters: Callable[[int], Filters]) -> Shown:
     """The requests of a bundle."""
     from analysis.filters import Filters  # noqa: PLC0415 - imports are slow, --help is not
@@ -95,10 +101,7 @@ def _recorded(min_confidence: float, found: RequestTrace) -> tuple[list[str], di
     recorder = RequestRecorder(found, min_confidence)
     records = list(recorder)
     told = summarise(found.trace) | {"requests": summarise_requests(found, records)}
-    depths: dict[str, int] = {}
-    for record in records:
-        depths[record["id"]] = 0 if record["parent"] is None else depths[record["parent"]] + 1
-    return [json.dumps(record) for record in records], depths, told
+    return [json.dumps(record) for record in records], recorder.depths(), told
 
 
 def write_summary(path: Path, told: Record) -> None:

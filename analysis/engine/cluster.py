@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,18 +37,19 @@ class Cluster:
         """Every capture read once; of one that cannot be opened, the problem."""
         return [scan for _, scan in sorted(self._done("reading", self._client.map(_scan, files, retries=RETRIES, pure=False)), key=_number)]
 
-    def deal_out(self, files: Sequence[CaptureFile], dealt: Deal, folder: Path) -> None:
-        """The packets of every capture into files of `folder`."""
+    def deal_out(self, files: Sequence[CaptureFile], dealt: Deal, folder: Path, *, payloads: bool = False) -> None:
+        """The packets of every capture into files of `folder`, and their `payloads` if so."""
         everywhere = self._client.submit(_same, dealt, pure=False)  # made again where its worker is lost, unlike what is scattered
         numbers = range(len(files))
-        for _ in self._done("dealing out", self._client.map(_deal_out, files, numbers, dealt=everywhere, folder=folder, retries=RETRIES)):
+        futures = self._client.map(_deal_out, files, numbers, dealt=everywhere, folder=folder, payloads=payloads, retries=RETRIES)
+        for _ in self._done("dealing out", futures):
             pass
 
     def stitch(self, work: Work, packets: Packets, parts: Sequence[int], folder: Path) -> Iterator[tuple[int, Stitched]]:
         """Each of `parts` and what came of it, in any order."""
         everywhere = self._client.submit(_same, work, pure=False)
         futures = self._client.map(_stitch, parts, work=everywhere, packets=packets, folder=folder, retries=RETRIES, pure=False)
-        for number, stitched in self._done("connections", futures):
+        for number, stitched in self._done(work.named, futures):
             yield parts[number], stitched
 
     def sums(self, parts: Sequence[int], folder: Path) -> Sums:
@@ -77,9 +78,9 @@ def _scan(file: CaptureFile) -> spill.Scan | Problem:
         return spill.scan(file, stream)
 
 
-def _deal_out(file: CaptureFile, number: int, *, dealt: Deal, folder: Path) -> None:
-    with file.open() as stream:
-        spill.deal_out(file, stream, number, dealt, folder)
+def _deal_out(file: CaptureFile, number: int, *, dealt: Deal, folder: Path, payloads: bool) -> None:
+    with file.open() as stream, ExitStack() as stack:
+        spill.deal_out(file, stream, number, dealt, folder, again=stack.enter_context(file.open()) if payloads else None)
 
 
 def _stitch(part: int, *, work: Work, packets: Packets, folder: Path) -> Stitched:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from tracer.bundle import Bundle
 from tracer.policies import Policy
 
 Record = dict[str, Any]
+LOOKED_AT = 1 << 12  # records of connections that are kept in memory
 
 
 class Connections:
@@ -35,8 +37,8 @@ class Connections:
         order = np.lexsort((lowest, first_ns))
         rank = np.empty(len(order), "i8")
         rank[order] = np.arange(len(order))
-        self._ranks = np.split(rank, np.cumsum(sizes)[:-1])  # of each part's rows: what is before it of all
-        kept = [ranks[part.kept] for ranks, part in zip(self._ranks, parts, strict=True)]
+        self.ranks = np.split(rank, np.cumsum(sizes)[:-1])  # of each part's rows: what is before it of all
+        kept = [ranks[part.kept] for ranks, part in zip(self.ranks, parts, strict=True)]
         ranks = np.concatenate(kept or [np.empty(0, "i8")])
         order = np.argsort(ranks)
         self.numbers = ranks[order] + 1
@@ -64,7 +66,7 @@ class Connections:
         found = []
         for kind, part, row in zip(*(chosen[name].tolist() for name in ("kind", "part", "row")), strict=True):
             place = int(np.searchsorted(self._parts[part].kept, row))
-            found.append((int(self._ranks[part][row]) + 1, part, place, kind))
+            found.append((int(self.ranks[part][row]) + 1, part, place, kind))
         found.sort()
         return [json.loads(self._line(*each)) for *each, _ in found], [kind for *_, kind in found]
 
@@ -75,9 +77,31 @@ class Connections:
             text = _with_policy(text, self._affinities[number])
         return f'{{"id": "c{number}", "parent": null, "trace": "t{number}", {text[1:]}'
 
+    def each(self) -> Sequence[Record]:
+        """The same by place, where all were asked for; those that were looked at last are in memory."""
+        return _Each(lambda at: self._line(at + 1, int(self._part[at]), int(self._place[at])), len(self))
+
     def _check_affinities(self) -> dict[int, Policy]:
-        asked = [(int(ranks[row]) + 1, affine) for ranks, part in zip(self._ranks, self._parts, strict=True) for row, affine in part.affine]
+        asked = [(int(ranks[row]) + 1, affine) for ranks, part in zip(self.ranks, self._parts, strict=True) for row, affine in part.affine]
         return dict(affinities(sorted(asked, key=lambda each: each[0])))
+
+
+class _Each(Sequence[Record]):
+    """Records of the connections whose lines `line` makes."""
+
+    def __init__(self, line: Callable[[int], str], count: int) -> None:
+        self._record = lru_cache(LOOKED_AT)(lambda at: json.loads(line(at)))
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return [self[each] for each in range(*at.indices(self._count))]
+        if not 0 <= at < self._count:
+            raise IndexError(at)
+        return self._record(at)
 
 
 def _with_policy(text: str, policy: Policy) -> str:

@@ -8,10 +8,11 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from analysis.engine.errors import SpillError
 from analysis.engine.stitch import Stitched
@@ -39,20 +40,28 @@ def sums_file(folder: Path, part: int) -> Path:
 
 def stitch_to_files(work: Work, part: int, packets: Table, folder: Path) -> Stitched:
     """Stitch one partition into its files, which are whole or not there."""
-    files = [text_file(folder, part), sums_file(folder, part), told_file(folder, part)]
-    unfinished = [path.with_name(f"{path.name}.{os.getpid()}.part") for path in files]
-    text, sums, told = unfinished
-    with text.open("wb") as out:
-        stitched = work.stitch(part, packets, out)
+    traced = work.trace(part, packets)
+    with whole(text_file(folder, part)) as out:
+        stitched = work.stitch(part, traced, out)
     if stitched.sums is not None:
-        with sums.open("wb") as out:
+        with whole(sums_file(folder, part)) as out:
             stitched.sums.save(out)
-    with told.open("wb") as out:
+    if work.requests:
+        from analysis.engine.requests import requests_to_files  # noqa: PLC0415 - connections alone need none of it
+
+        requests_to_files(traced, None if work.content is None else work.content(part), folder, part)
+    with whole(told_file(folder, part)) as out:
         stitched.save(out)
-    for path, whole in zip(unfinished, files, strict=True):
-        if path != sums or stitched.sums is not None:
-            path.rename(whole)
     return replace(stitched, sums=None)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to be written, that is there when all of it is."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with unfinished.open("wb") as out:
+        yield out
+    unfinished.rename(path)
 
 
 def load_sums(part: int, *, folder: Path) -> Sums:
@@ -71,9 +80,14 @@ def finished(folder: Path, part: int) -> Stitched | None:
 
 
 def text_of(folder: Path, part: int) -> memoryview:
-    """The content of a partition's `text_file`: pages of the file, or, if that is elsewhere, of a copy that nobody else sees."""
-    with text_file(folder, part).open("rb") as file, tempfile.TemporaryFile(prefix="hopline-") as copy:
-        local = type(folder) is type(Path())  # not one that fsspec reads
+    """The content of a partition's `text_file`."""
+    return content_of(text_file(folder, part))
+
+
+def content_of(path: Path) -> memoryview:
+    """The content of a file: its pages, or, if that is elsewhere, those of a copy that nobody else sees."""
+    with path.open("rb") as file, tempfile.TemporaryFile(prefix="hopline-") as copy:
+        local = type(path) is type(Path())  # not one that fsspec reads
         if not local:
             shutil.copyfileobj(file, copy, 1 << 20)
             copy.flush()

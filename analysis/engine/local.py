@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -52,15 +53,16 @@ class Local:
         with ThreadPoolExecutor(READERS) as readers:
             return list(readers.map(one, files))
 
-    def deal_out(self, files: Sequence[CaptureFile], dealt: Deal, folder: Path, *, rest: bool = False) -> None:
-        """The packets of every capture into files of `folder`; those of no connection too if `rest`."""
+    def deal_out(self, files: Sequence[CaptureFile], dealt: Deal, folder: Path, *, rest: bool = False, payloads: bool = False) -> None:
+        """The packets of every capture into files of `folder`; those of no connection too if `rest`, and `payloads` if so."""
 
         def one(number: int, file: CaptureFile) -> None:
             def told(position: int) -> None:
                 self._reading(f"{file.path}, dealt out", position)
 
-            with self._opened.stream(file) as stream:
-                spill.deal_out(file, stream, number, dealt, folder, told, rest=rest)
+            with self._opened.stream(file) as stream, ExitStack() as stack:
+                again = stack.enter_context(self._opened.stream(file)) if payloads else None
+                spill.deal_out(file, stream, number, dealt, folder, told, rest=rest, again=again)
 
         with ThreadPoolExecutor(READERS) as readers:
             list(readers.map(one, range(len(files)), files))
@@ -73,12 +75,12 @@ class Local:
                 for part, stitched in _forked(work, packets, left, folder, processes):
                     yield part, stitched
                     left.remove(part)
-                    self._working("connections", len(parts) - len(left), len(parts))
+                    self._working(work.named, len(parts) - len(left), len(parts))
             except BrokenProcessPool:
                 processes //= 2  # most likely they took too much memory together
         for done, part in enumerate(left, len(parts) - len(left) + 1):
             yield part, stitch_to_files(work, part, packets(part), folder)
-            self._working("connections", done, len(parts))
+            self._working(work.named, done, len(parts))
 
     def sums(self, parts: Sequence[int], folder: Path) -> Sums:
         """The sums of all `parts`, which have been stitched into `folder`."""

@@ -1,16 +1,15 @@
-"""The connections of a bundle: in memory where it fits there, else by way of files."""
+"""The connections of a bundle, or its requests: in memory where it fits there, else by way of files."""
 
 from __future__ import annotations
 
 import io
 import math
-import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from analysis.engine.errors import ClusterError, SpillError
 from analysis.engine.files import claim, finished, text_of
 from analysis.engine.local import Local, Packets, Reading, Working
 from analysis.engine.memory import look
+from analysis.engine.room import fits
 from analysis.engine.work import Work
 from analysis.filters import Filters
 from probes.capture.reader import merge_captures
@@ -32,13 +32,16 @@ from tracer.surroundings import Glimpse, Surroundings, glimpse, surroundings, to
 
 if TYPE_CHECKING:
     from analysis.engine.cluster import Cluster
+    from analysis.engine.requests import Requests
     from tracer.archive import Archive
 
+    Machine = Local | Cluster
+
+Found = TypeVar("Found")
 LOCAL, DASK = "local", "dask"
 WORTH_FORKING = 200_000  # observations
+REQUESTED_AT_ONCE = 500_000  # where connections are looked into
 OBSERVATIONS_AT_ONCE = 1_000_000  # in a partition that comes from files; one takes about 0.5 kB
-MEMORY_PER_BYTE = 5  # of a capture with packets of 96 bytes; larger ones need less
-COMPRESSED = 5  # a capture shrinks to a fifth
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +69,51 @@ def trace_connections(opened: Opened, asked: Asked, reading: Reading, working: W
 
     SpillError where the folder to spill to is in use for something else, ClusterError if Dask cannot do it, OSError where a disk is full.
     """
+    return _traced(opened, asked, reading, working, _Whole(asked, _connections))
+
+
+def _connections(work: Work, connections: Connections, machine: Machine, folder: Path) -> Connections:
+    if work.held is not None and connections.sums is None:
+        connections.sums = machine.sums(range(len(connections.ranks)), folder)
+    return connections
+
+
+def trace_requests(opened: Opened, asked: Asked, min_confidence: float, reading: Reading, working: Working) -> Requests:
+    """The requests of a bundle, with parents that are certain enough; the rest as in `trace_connections`. An archive has none."""
+    from analysis.engine.requests import tie_together  # noqa: PLC0415 - connections alone need none of it
+
+    def tie(_work: Work, connections: Connections, machine: Machine, folder: Path) -> Requests:
+        filters = asked.filters(_first_ns(connections.bundle))
+        processes = machine.processes if isinstance(machine, Local) else 1
+        return tie_together(connections, folder, filters, min_confidence, processes, working)
+
+    return _traced(opened, asked, reading, working, _Whole(asked, tie, requests=True))
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole(Generic[Found]):
+    """What becomes of all partitions: `end` makes it of their connections, and of what they left in a folder."""
+
+    asked: Asked
+    end: Callable[[Work, Connections, Machine, Path], Found]
+    requests: bool = False
+
+    def work(self, bundle: Bundle, around: Surroundings, dealt: Deal | None) -> Work:
+        """What is to be done for each of them: requests are chosen among when all are known."""
+        if self.requests:
+            return Work(bundle, around, dealt, Filters(), None, requests=True)
+        return Work(bundle, around, dealt, self.asked.filters(_first_ns(bundle)), self.asked.most, self.asked.held)
+
+
+def _traced(opened: Opened, asked: Asked, reading: Reading, working: Working, whole: _Whole[Found]) -> Found:
     if asked.engine == DASK:
-        return _on_cluster(opened, asked, working)
+        return _on_cluster(opened, asked, working, whole)
     here = Local(opened, asked.processes, reading, working)
-    in_files = asked.spill is not None or opened.archive is not None or not _fits(opened)
-    return through_files(opened, asked, here) if in_files else in_memory(opened, asked, here, reading)
+    in_files = asked.spill is not None or opened.archive is not None or not fits(file.path for file in opened.captures)
+    return through_files(opened, asked, here, whole) if in_files else in_memory(opened, asked, here, reading, whole)
 
 
-def _on_cluster(opened: Opened, asked: Asked, working: Working) -> Connections:
+def _on_cluster(opened: Opened, asked: Asked, working: Working, whole: _Whole[Found]) -> Found:
     try:
         from analysis.engine.cluster import cluster  # noqa: PLC0415 - an optional dependency
     except ImportError as error:
@@ -81,45 +121,21 @@ def _on_cluster(opened: Opened, asked: Asked, working: Working) -> Connections:
     if any(file.path == STANDARD_INPUT for file in opened.captures):
         raise ClusterError("Dask's workers cannot read standard input (give files that they can open)")
     with cluster(asked.scheduler, asked.processes, working) as machine:
-        return through_files(opened, asked, machine)
+        return through_files(opened, asked, machine, whole)
 
 
-def _fits(opened: Opened) -> bool:
-    """Whether a bundle's packets, of which only the size of their files is known, surely fit into memory."""
-    sizes = [
-        file.path.stat().st_size * (COMPRESSED if file.path.suffix in (".gz", ".zst") else 1)
-        for file in opened.captures
-        if file.path.is_file()
-    ]
-    return sum(sizes) * MEMORY_PER_BYTE < available_bytes() // 2
-
-
-def available_bytes() -> int:
-    """Memory that can be had without taking it from others, within what this container may use; half of all where nobody tells."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    try:
-        group = Path("/sys/fs/cgroup")
-        return min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):  # not in a cgroup (v2), or "max": no limit
-        return free
-
-
-def in_memory(opened: Opened, asked: Asked, machine: Local, reading: Reading) -> Connections:
+def in_memory(opened: Opened, asked: Asked, machine: Local, reading: Reading, whole: _Whole[Found]) -> Found:
     """All packets at once."""
     packets = read_captures(opened, reading)
     rows = sum(size(capture.observations) for capture in packets.captures)
     count = asked.partitions or (machine.processes if rows >= WORTH_FORKING else 1)
-    if count == 1:
+    if count == 1 and not whole.requests:
         observations, _ = merge_captures(packets.captures)
         bundle = packets.complete(opened, observations)
         around = surroundings(glimpse(observations, len(bundle.points)), bundle.points, bundle.links, bundle.timeline)
-        out = io.BytesIO()
-        stitched = _work(asked, bundle, around, None).stitch(0, observations, out)
-        return Connections(bundle, [stitched], [out.getbuffer()], stitched.sums)
+        out, work = io.BytesIO(), whole.work(bundle, around, None)
+        stitched = work.stitch(0, work.trace(0, observations), out)
+        return whole.end(work, Connections(bundle, [stitched], [out.getbuffer()], stitched.sums), machine, Path())
     bundle = packets.complete(opened, OBSERVATIONS.empty())
     pieces = look(packets, machine.processes)
     around = surroundings(pieces.seen, bundle.points, bundle.links, bundle.timeline)
@@ -127,45 +143,54 @@ def in_memory(opened: Opened, asked: Asked, machine: Local, reading: Reading) ->
     link_evidence(links, bundle.ledgers, bundle.sockets)
     dealt = deal([links, *pieces.links], count)
     with tempfile.TemporaryDirectory(prefix="hopline-") as folder:
-        return _stitched(_work(asked, bundle, around, dealt), machine, pieces.parts(dealt), Path(folder))
+        return _stitched(whole, whole.work(bundle, around, dealt), machine, pieces.parts(dealt), Path(folder))
 
 
-def through_files(opened: Opened, asked: Asked, machine: Local | Cluster) -> Connections:
+def through_files(opened: Opened, asked: Asked, machine: Machine, whole: _Whole[Found]) -> Found:
     """A piece of the packets, then a partition of them at a time."""
     if asked.spill is None:
         with tempfile.TemporaryDirectory(prefix="hopline-") as folder:
-            return _through(Path(folder), opened, asked, machine)
+            return _through(Path(folder), opened, asked, machine, whole)
     inputs = [path for paths in opened.bundle.files.values() for path in paths]
     if opened.archive is not None:
         inputs.append(opened.archive.path)
     used = sorted(opened.bundle.ledgers), sorted(opened.bundle.rules), opened.bundle.timeline.empty
-    claim(asked.spill, inputs, (asked.filters(0), asked.most, asked.held, asked.partitions, *used))
-    return _through(asked.spill, opened, asked, machine)
+    from analysis.cache.question import tshark  # noqa: PLC0415 - of no use to packets in memory
+
+    what = ("requests", tshark()) if whole.requests else (asked.filters(0), asked.most, asked.held)
+    claim(asked.spill, inputs, (*what, asked.partitions, *used))
+    return _through(asked.spill, opened, asked, machine, whole)
 
 
-def _through(folder: Path, opened: Opened, asked: Asked, machine: Local | Cluster) -> Connections:
+def _through(folder: Path, opened: Opened, asked: Asked, machine: Machine, whole: _Whole[Found]) -> Found:
     if opened.archive is not None:
-        return _archived(opened.archive, folder, opened, asked, machine)
+        return _archived(opened.archive, folder, opened, asked, machine, whole)
     scanned = scan(opened, machine)
     bundle = scanned.bundle
-    count = asked.partitions or max(machine.processes, math.ceil(scanned.rows / OBSERVATIONS_AT_ONCE))
+    most = REQUESTED_AT_ONCE if whole.requests else OBSERVATIONS_AT_ONCE
+    count = asked.partitions or max(machine.processes, math.ceil(scanned.rows / most))
     dealt = deal(scanned.links, count)
     around = surroundings(scanned.seen, bundle.points, bundle.links, bundle.timeline)
     files, points = scanned.files, scanned.first_points
     del scanned  # what was linked is as large as many partitions
     folder = folder / f"parts-{count}"  # their number may follow that of processes, which another run has more or less of
     folder.mkdir(exist_ok=True)
-    machine.deal_out(files, dealt, folder)
-    return _stitched(_work(asked, bundle, around, dealt), machine, partial(spill.packets_of, folder, points), folder)
+    work = whole.work(bundle, around, dealt)
+    if whole.requests:
+        work = replace(work, content=partial(spill.content_of, folder, len(points)))
+        machine.deal_out(files, dealt, folder, payloads=True)
+    else:
+        machine.deal_out(files, dealt, folder)
+    return _stitched(whole, work, machine, partial(spill.packets_of, folder, points), folder)
 
 
-def _archived(archive: Archive, folder: Path, opened: Opened, asked: Asked, machine: Local | Cluster) -> Connections:
+def _archived(archive: Archive, folder: Path, opened: Opened, asked: Asked, machine: Machine, whole: _Whole[Found]) -> Found:
     """The connections of an archive, whose parts are there as they are wanted."""
     if asked.partitions not in (None, archive.contents.parts):
         raise SpillError(f"{archive.folder} has {archive.contents.parts} parts, and keeps them (leave --partitions out)")
     bundle = opened.archived(archive, OBSERVATIONS.empty())
     around = surroundings(archive.contents.seen, bundle.points, bundle.links, bundle.timeline)
-    return _stitched(_work(asked, bundle, around, archive.dealt()), machine, archive.part, folder)
+    return _stitched(whole, whole.work(bundle, around, archive.dealt()), machine, archive.part, folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +208,7 @@ class Scanned:
     rows: int
 
 
-def scan(opened: Opened, machine: Local | Cluster) -> Scanned:
+def scan(opened: Opened, machine: Machine) -> Scanned:
     """Read all captures for the first time."""
     found = machine.scan(opened.captures)
     scans = [each for each in found if not isinstance(each, Problem)]
@@ -201,17 +226,13 @@ def scan(opened: Opened, machine: Local | Cluster) -> Scanned:
     return Scanned(bundle, files, points, [links, *(each.links for each in scans)], seen, sum(each.rows for each in scans))
 
 
-def _work(asked: Asked, bundle: Bundle, around: Surroundings, dealt: Deal | None) -> Work:
-    return Work(bundle, around, dealt, asked.filters(_first_ns(bundle)), asked.most, asked.held)
-
-
-def _stitched(work: Work, machine: Local | Cluster, packets: Packets, folder: Path) -> Connections:
+def _stitched(whole: _Whole[Found], work: Work, machine: Machine, packets: Packets, folder: Path) -> Found:
     assert work.dealt is not None
     parts = range(work.dealt.count)
     found = {part: stitched for part in parts if (stitched := finished(folder, part)) is not None}
     found |= machine.stitch(work, packets, [part for part in parts if part not in found], folder)
-    sums = None if work.held is None else machine.sums(parts, folder)
-    return Connections(work.bundle, [found[part] for part in parts], [text_of(folder, part) for part in parts], sums)
+    connections = Connections(work.bundle, [found[part] for part in parts], [text_of(folder, part) for part in parts])
+    return whole.end(work, connections, machine, folder)
 
 
 def _first_ns(bundle: Bundle) -> int:

@@ -1,11 +1,11 @@
-"""The kernel of every engine: one partition's packets in, its connections' records out."""
+"""The kernel of every engine: one partition's trace in, its connections' records out."""
 
 from __future__ import annotations
 
 import heapq
 import json
 from dataclasses import dataclass
-from typing import IO, BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class Stitched:
         return cls(**arrays, tally=Tally.of(told["tally"]), affine=affine)
 
 
-def stitch(traced: Trace, filters: Filters, most: int | None, out: BinaryIO) -> Stitched:
+def stitch(traced: Trace, filters: Filters, most: int | None, out: IO[bytes]) -> Stitched:
     """Write the records that `filters` accept, no more than the first `most`, to `out`; the rest of `kept` has no text."""
     first_ns, lowest = order_keys(traced)
     recorder, tests = RecordTexts(traced), filters.tests()
@@ -77,7 +77,7 @@ def stitch(traced: Trace, filters: Filters, most: int | None, out: BinaryIO) -> 
     return Stitched(first_ns, lowest, kept, np.array(text, "i8"), tally(traced), traced.affine)
 
 
-def sum_up(traced: Trace, part: int, most: int, out: BinaryIO) -> Stitched:
+def sum_up(traced: Trace, part: int, most: int, out: IO[bytes]) -> Stitched:
     """Sums of all connections of partition `part`, and to `out` the records of those that may be among the `most` worst."""
     first_ns, lowest = order_keys(traced)
     connections = traced.tables.connections

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import BinaryIO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -15,14 +15,18 @@ from probes.schema import Array, Table
 from tracer.bundle import Bundle
 from tracer.partitions import Deal, split_ledgers, split_sockets
 from tracer.surroundings import Surroundings
-from tracer.trace import trace_part
+from tracer.trace import Trace, trace_part
+
+if TYPE_CHECKING:  # connections alone need none of it
+    from tracer.requests.dissection import Content
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """`dealt` says what belongs to which partition, None where there is one of all. No more than `most` records of each are written.
 
-    `held`: sums are made of all, and so many records kept; nothing is filtered then.
+    `held`: sums are made of all, and so many records kept; nothing is filtered then. `requests`: what is inside connections is asked for as
+    well; `content` is what reads a partition's payloads, None where they come from captures.
     """
 
     bundle: Bundle
@@ -31,14 +35,23 @@ class Work:
     filters: Filters
     most: int | None
     held: int | None = None
+    requests: bool = False
+    content: Callable[[int], Content] | None = None
 
-    def stitch(self, part: int, packets: Table, out: BinaryIO) -> Stitched:
-        """Partition `part`, which has these `packets`: its records go to `out`."""
+    @property
+    def named(self) -> str:
+        """What it is called where its progress is shown."""
+        return "requests" if self.requests else "connections"
+
+    def trace(self, part: int, packets: Table) -> Trace:
+        """Partition `part`, which has these `packets`."""
         bundle = self.bundle
         ledgers = bundle.ledgers if self.dealt is None else split_ledgers(bundle.ledgers, self.dealt, part)
         sockets = bundle.sockets if self.dealt is None else split_sockets(bundle.sockets, self.dealt, part)
-        mine = replace(bundle, observations=packets, ledgers=ledgers, sockets=sockets)
-        traced = trace_part(mine, self.around)
+        return trace_part(replace(bundle, observations=packets, ledgers=ledgers, sockets=sockets), self.around)
+
+    def stitch(self, part: int, traced: Trace, out: IO[bytes]) -> Stitched:
+        """Partition `part`, `traced`: its records go to `out`."""
         return stitch(traced, self.filters, self.most, out) if self.held is None else sum_up(traced, part, self.held, out)
 
 

@@ -28,30 +28,35 @@ def _copy(data: Array, frames: Array, first: int, wanted: Array, at: Array, size
     return here
 
 
-class _Payloads(Gatherer):
-    """Reads a file as every reader does, and copies instead of decoding."""
+class Payloads(Gatherer):
+    """The payloads of a capture, read as every reader does, as far as they are asked for. OSError where it cannot be read."""
 
-    def __init__(self, window: ByteWindow, wanted: Array, at: Array, size: Array) -> None:
-        super().__init__(window)
-        self._wanted, self._at, self._sizes = wanted, at, size
-        self._place = np.concatenate([[0], np.cumsum(size)]).astype("i8")
-        self._here = 0
-        self.arena: Array = np.zeros(int(self._place[-1]), np.uint8)
+    def __init__(self, stream: BinaryIO, file: str) -> None:
+        super().__init__(ByteWindow(stream, file))
+        self._chunks = walk(self)
+        self._count = 0  # of `frames` that are the next ones
 
-    def copy(self, count: int) -> None:
-        """Copy what is wanted of the first `count` of `frames`."""
-        first = self.statistics.frames + 1
-        frames = self.frames[:count]
-        self._here = _copy(self.window.data, frames, first, self._wanted, self._at, self._sizes, self._place, self.arena, self._here)
-        self.statistics.frames += count
+    def read(self, frames: Array, at: Array, size: Array) -> Array:
+        """The bytes (uint8) of `frames` one after the other: of each, `size` bytes from offset `at` in the frame (all int64).
+
+        `frames` are numbers in ascending order, none lower than the last one asked for before, of a file that `read_capture` has read;
+        `at + size` are within what was captured of each.
+        """
+        place = np.concatenate([[0], np.cumsum(size)]).astype("i8")
+        arena: Array = np.zeros(int(place[-1]), np.uint8)
+        wanted, at, size, here = frames.astype("i8"), at.astype("i8"), size.astype("i8"), 0
+        while True:
+            first = self.statistics.frames + 1
+            here = _copy(self.window.data, self.frames[: self._count], first, wanted, at, size, place, arena, here)
+            if here == len(wanted):
+                return arena  # the next ones asked for may be in this chunk as well
+            self.statistics.frames += self._count
+            self._count = next(self._chunks, -1)
+            if self._count < 0:
+                self._count = 0
+                return arena
 
 
 def read_payloads(stream: BinaryIO, file: str, frames: Array, at: Array, size: Array) -> Array:
-    """The bytes (uint8) of `frames` one after the other: of each, `size` bytes from offset `at` in the frame (all int64, by frame number).
-
-    `frames` must be of a file that `read_capture` has read, `at + size` within what was captured of each. OSError where it cannot be read.
-    """
-    payloads = _Payloads(ByteWindow(stream, file), frames.astype("i8"), at.astype("i8"), size.astype("i8"))
-    for count in walk(payloads):
-        payloads.copy(count)
-    return payloads.arena
+    """What `Payloads.read` gives of all `frames` at once."""
+    return Payloads(stream, file).read(frames, at, size)

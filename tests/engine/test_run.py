@@ -15,8 +15,7 @@ import pytest
 from conftest import SAMPLES, Hopline
 from distributed import Client, LocalCluster
 
-from analysis.engine import cluster, spill
-from analysis.engine import run as engine
+from analysis.engine import cluster, room, spill
 from analysis.engine.errors import SpillError
 from analysis.engine.files import RUN, text_file, told_file
 from analysis.engine.run import DASK, Asked, trace_connections
@@ -60,7 +59,7 @@ def test_in_memory(made: Path, processes: int) -> None:
 
 def test_by_way_of_files(made: Path, processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spill, "PIECE_FRAMES", 1009)
-    monkeypatch.setattr(engine, "MEMORY_PER_BYTE", 1 << 40)  # nothing fits
+    monkeypatch.setattr(room, "MEMORY_PER_BYTE", 1 << 40)  # nothing fits
     assert lines(made, processes=processes) == expected(made)
 
 
@@ -186,7 +185,6 @@ def test_the_command_line(made: Path, tmp_path: Path, hopline: Hopline) -> None:
     ("words", "code", "told"),
     [
         (["--engine", "spark", "--l4-only"], USAGE, "not one of local, dask"),
-        (["--engine", "dask"], USAGE, "give --l4-only as well"),
         (["--engine", "dask", "--l4-only", "--scheduler", "tcp://127.0.0.1:1"], NO_INPUT, "is a Dask scheduler there?"),
     ],
 )

@@ -17,8 +17,7 @@ from distributed import Client, LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.engine import run as engine
-from analysis.engine import spill
+from analysis.engine import room, spill
 from analysis.engine.connections import Connections
 from analysis.engine.run import DASK, Asked, trace_connections
 from analysis.histograms import ERROR, HISTOGRAMS, histograms, middles
@@ -67,7 +66,7 @@ def test_any_parts_and_processes(made: Path, count: int) -> None:
 
 def test_by_way_of_files(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spill, "PIECE_FRAMES", 1009)
-    monkeypatch.setattr(engine, "MEMORY_PER_BYTE", 1 << 40)  # nothing fits
+    monkeypatch.setattr(room, "MEMORY_PER_BYTE", 1 << 40)  # nothing fits
     assert told(summed(made, processes=2, partitions=7, spill=tmp_path / "spill")) == expected(made)
     assert told(summed(made, processes=1, partitions=7, spill=tmp_path / "spill")) == expected(made)  # from what is there
 

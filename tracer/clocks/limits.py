@@ -51,7 +51,7 @@ def sample(parts: Sequence[Array]) -> Array:
     places = sampled(sum(map(len, parts)))
     low, high = (np.full(len(places), choose(part[end] for part in parts if len(part))) for choose, end in ((min, 0), (max, -1)))
     while (low < high).any():  # the lowest time up to which there are more than `places`
-        middle = low + (high - low) // 2
+        middle = (low >> 1) + (high >> 1) + (low & high & 1)
         enough = sum(np.searchsorted(part, middle, side="right") for part in parts) > places
         low, high = np.where(enough, low, middle + 1), np.where(enough, middle, high)
     return low

@@ -44,7 +44,7 @@ def _requests(traced: Reconstruction, found: Dissection, times: ByteTimes) -> Ta
         at = np.flatnonzero(segment >= 0)
         parts.append({
             "exchange": exchange[at].astype("i4"), "hop": hop[at].astype("i8"), "last": np.full(len(at), which, "u1"),
-            "row": found.segments["row"][segment[at]], "time_ns": found.segments["time_ns"][segment[at]],
+            "row": np.full(len(at), -1) if which else found.segments["row"][segment[at]], "time_ns": found.segments["time_ns"][segment[at]],
         })  # fmt: skip
     return PASSED.concat(parts)
 

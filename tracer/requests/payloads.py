@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +12,7 @@ from probes.capture import read_payloads
 from probes.schema import Array
 from tracer.bundle import Bundle
 from tracer.bundle_files import STANDARD_INPUT
+from tracer.kept import again
 
 
 def open_again(bundle: Bundle, path: Path) -> BinaryIO:
@@ -21,8 +21,7 @@ def open_again(bundle: Bundle, path: Path) -> BinaryIO:
         return path.open("rb")
     if bundle.kept is None:
         raise OSError(errno.ESPIPE, "standard input was not kept")
-    bundle.kept.seek(0)
-    return os.fdopen(os.dup(bundle.kept.fileno()), "rb")
+    return again(bundle.kept)
 
 
 def payloads(bundle: Bundle, rows: Array, skip: Array, size: Array) -> list[bytes]:

@@ -49,7 +49,7 @@ PASSED = Schema(
         Column("exchange", "i4", "", "place of the exchange among all, in the order of their connections"),
         Column("hop", "i8", "", "row of HOPS: where"),
         Column("last", "u1", "", "0 the first byte of the request (of a reply's hop: of the response), 1 the last"),
-        Column("row", "i8", "", "row of the observation that first carried it there"),
+        Column("row", "i8", "", "row of the observation that first carried it there; -1 for last bytes"),
         Column("time_ns", "i8", _NS, "on that node's own clock"),
     ),
 )
