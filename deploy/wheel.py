@@ -50,7 +50,8 @@ class MachineCode(BuildHookInterface[Any]):
         for processor in [asked] if asked else processors():
             self.app.display_info(f"compiling for {processor}…")
             compile_for(processor, Path(self.root), folder)
-        build_data["force_include"][str(folder / state())] = f"{HERE.name}/{BESIDE}/{state()}"
+        for path in (folder / state()).rglob("*.nb[ci]"):  # others that run from these sources may have begun a file
+            build_data["force_include"][str(path)] = f"{HERE.name}/{BESIDE}/{path.relative_to(folder)}"
         build_data["pure_python"], build_data["infer_tag"] = False, True
         build_data["dependencies"].append(f"numba=={installed('numba')}")  # numba takes no code of another version
 
