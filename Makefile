@@ -36,7 +36,6 @@ $(VENV)/bin/python:
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable .
 	@$(WITH_TSHARK)
-	@echo 'compiling the packet decoder (once, about half a minute)…'
 	@$(BIN)/hopline trace $(SAMPLE) --limit 1 >/dev/null
 	@$(BIN)/python -m probes.live.ready
 	@touch $@
