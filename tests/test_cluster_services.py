@@ -115,3 +115,15 @@ def test_services_are_found_by_their_endpoints() -> None:
     ]
     assert timeline.services_of_endpoint(parse("10.244.0.7"), 8081, "tcp", at(1)) == ()
     assert timeline.services_of_endpoint(parse("10.244.0.7"), 8080, "tcp", at(-1)) == ()
+
+
+def test_services_of_an_endpoint_are_those_of_the_moment() -> None:
+    renamed = service("web", "10.96.1.1", version=3, ports=[{"name": "http", "port": 81, "protocol": "TCP", "targetPort": "http"}])
+    timeline = Timeline([
+        *listed(service("web", "10.96.1.1"), endpoint_slice("web", "10.244.0.7")),
+        event(10, "MODIFIED", endpoint_slice("web", "10.244.0.8", version=2)),
+        event(20, "MODIFIED", renamed),
+        event(30, "MODIFIED", endpoint_slice("web", "10.244.0.7", version=4)),
+    ])  # fmt: skip
+    found = [timeline.services_of_endpoint(parse("10.244.0.7"), 8080, "tcp", at(seconds)) for seconds in (9, 10, 29, 30)]
+    assert [[port.port for port in ports] for ports in found] == [[80], [], [], [81]]

@@ -231,6 +231,18 @@ def test_rules_are_those_of_the_moment() -> None:
     assert [route and route.service_name for route in found] == ["old", "new", "new", None]
 
 
+def test_a_rule_s_port_is_the_service_s_of_the_moment() -> None:
+    def seen(how: str, seconds: int, port: int, version: int) -> Sighting:
+        item = service("web", ("http", port, 8080))
+        item["metadata"] |= {"resourceVersion": str(version), "creationTimestamp": created(0)}
+        return Sighting(How(how), item, NOW_NS + seconds * 10**9, NOW_NS + seconds * 10**9)
+
+    rules = Sighting(How.LISTED, ingress(HOST, ("/", P, "web"), port="http"))
+    timeline = Timeline([rules, seen("ADDED", 0, 80, 1), seen("MODIFIED", 10, 81, 2), seen("DELETED", 20, 81, 3)])
+    found = [timeline.route(HOST, "/", NOW_NS + seconds * 10**9) for seconds in (9, 10, 20)]
+    assert [route and route.service_port for route in found] == [80, 81, "http"]
+
+
 def test_what_is_malformed_is_left_out() -> None:
     broken: list[Any] = [
         None,
