@@ -133,8 +133,8 @@ def _oriented(joining: Joining, observations: Table) -> tuple[Joined, Array]:
     """Number the components by their first packet and tell their sides; also returns the leg of each sighting in the new order."""
     seen = joining.sightings
     roots, parity = joining.components.roots()
-    root, side = roots[joining.leg], (seen["backward"] ^ parity[joining.leg]).astype("i8")
-    names, label = _labels(root, len(roots))
+    names, labels = _labels(roots, len(roots))
+    label, side = labels[joining.leg], (seen["backward"] ^ parity[joining.leg]).astype("i8")
     client, handshake, first_ns = client_side(seen, observations, joining.tuples, label, side, len(names))
     lowest = np.full(len(names), np.iinfo("i8").max)  # ties in time are broken by the tuple, never by the order of files
     np.minimum.at(lowest, label, seen["tuple"].astype("i8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import gc
 import sys
 import threading
@@ -142,7 +143,9 @@ def _there(keys: Path | None) -> None:
         fail(f"--keys {keys}: no such file (give the file that SSLKEYLOGFILE named)", EXIT_USAGE)
 
 
-def _collect_seldom() -> None:
+@functools.cache
+def collect_seldom() -> None:
+    """Look for cycles of garbage after COLLECT_AFTER objects, from now on; importing makes many, too."""
     gc.set_threshold(COLLECT_AFTER)
     atexit.register(gc.freeze)  # Python looks once more when it ends, at all that a run made
 
@@ -151,7 +154,7 @@ def answers(
     paths: list[Path], cluster: list[Path] | None, *, no_ledger: bool, no_rules: bool, no_cluster: bool, keys: Path | None, no_cache: bool
 ) -> Answers:
     """What an earlier run found out about a bundle, or this one will; fails like `load` and `find_requests`."""
-    _collect_seldom()
+    collect_seldom()
     _there(keys)
     from analysis.cache import Answers, Question, open_store  # noqa: PLC0415 - imports are slow, --help is not
 
@@ -175,7 +178,7 @@ def open_input(
     from analysis.commands.places import PlaceError, place  # noqa: PLC0415 - imports are slow, --help is not
     from tracer.bundle import BundleError, open_bundle  # noqa: PLC0415
 
-    _collect_seldom()
+    collect_seldom()
     try:
         return open_bundle(
             list(map(place, paths)),

@@ -22,6 +22,7 @@ from analysis.commands.options import (
     NoRules,
     Paths,
     answers,
+    collect_seldom,
     fail,
     open_input,
 )  # fmt: skip
@@ -107,6 +108,7 @@ def trace(
     for target in (parquet, summary):
         if target is not None and target.exists():
             fail(f"{target} exists (name another, or remove it)", EXIT_USAGE)
+    collect_seldom()
     from analysis.filters import Filters  # noqa: PLC0415 - imports are slow, --help is not
 
     def filters(first_ns: int) -> Filters:

@@ -47,13 +47,15 @@ class Pieces:
         first_points = zip(self.packets.first_points, self.looked, strict=True)
         return together([piece.seen for pieces in self.looked for piece in pieces], [base for base, pieces in first_points for _ in pieces])
 
-    def parts(self, dealt: Deal) -> partial[Table]:
+    def parts(self, dealt: Deal, threads: int) -> partial[Table]:
         """What gives the packets of each partition."""
-        cuts = []
-        for capture, pieces in zip(self.packets.captures, self.looked, strict=True):
+
+        def cut(capture: Capture, pieces: list[Looked]) -> Cut:
             of = [np.append(dealt.of(piece.links.numbers.flows), np.int32(-1))[piece.flows] for piece in pieces]
-            cuts.append(Cut(capture.observations, np.concatenate([np.empty(0, "i4"), *of]), dealt.count))
-        return partial(cut_out, cuts, self.packets.first_points)
+            return Cut(capture.observations, np.concatenate([np.empty(0, "i4"), *of]), dealt.count)
+
+        with ThreadPoolExecutor(threads) as pool:
+            return partial(cut_out, list(pool.map(cut, self.packets.captures, self.looked)), self.packets.first_points)
 
 
 def look(packets: Packets, threads: int) -> Pieces:

@@ -143,7 +143,7 @@ def in_memory(opened: Opened, asked: Asked, machine: Local, reading: Reading, wh
     link_evidence(links, bundle.ledgers, bundle.sockets)
     dealt = deal([links, *pieces.links], count)
     with tempfile.TemporaryDirectory(prefix="hopline-") as folder:
-        return _stitched(whole, whole.work(bundle, around, dealt), machine, pieces.parts(dealt), Path(folder))
+        return _stitched(whole, whole.work(bundle, around, dealt), machine, pieces.parts(dealt, machine.processes), Path(folder))
 
 
 def through_files(opened: Opened, asked: Asked, machine: Machine, whole: _Whole[Found]) -> Found:
