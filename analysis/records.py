@@ -1,4 +1,7 @@
-"""The output contract: one JSON object per connection (docs/output.md; `SCHEMA` in `analysis.contract` checks it)."""
+"""The output contract: one JSON object per connection (docs/output.md; `SCHEMA` in `analysis.contract` checks it).
+
+`analysis.record_texts` writes the same without objects: what changes here changes there, and a test compares the two.
+"""
 
 from __future__ import annotations
 
