@@ -19,6 +19,9 @@ IMAGE_STORE ?= /var/tmp/hopline-image
 WITH_TSHARK = command -v tshark >/dev/null || { $(APT) update -qq && $(APT) install -y -qq --no-install-recommends tshark; } \
   || echo 'tshark could not be installed: connections are traced, requests in them are not'
 
+# Tests start hundreds of processes; without bytecode, each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 WORKERS := $(shell n=$$(nproc); [ $$n -gt 4 ] && echo 4 || echo $$n)
 OR_NONE = [ $$? = 5 ]  # pytest: there were no tests of that kind
 
