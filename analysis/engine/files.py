@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import mmap
@@ -52,6 +53,8 @@ def stitch_to_files(work: Work, part: int, packets: Table, folder: Path) -> Stit
         requests_to_files(traced, None if work.content is None else work.content(part), folder, part)
     with whole(told_file(folder, part)) as out:
         stitched.save(out)
+    del traced
+    gc.collect()  # what refers to itself holds on to packets, and there is little of it: nobody would look for a long time
     return replace(stitched, sums=None)
 
 

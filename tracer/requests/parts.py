@@ -5,7 +5,7 @@ Packets are left out, but for the few observations that requests show as hops: a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from tracer.requests.dissection import Dissection
 from tracer.requests.passed import Passed
 from tracer.requests.streams import SEGMENTS
 from tracer.schema import ENTRIES, LEGS, LOSSES, TRANSLATIONS
-from tracer.sockets import gather
+from tracer.sockets import SocketTable, gather
 from tracer.trace import Trace
 from tracer.tuples import FIELDS
 
@@ -115,9 +115,6 @@ def joined(parts: Sequence[Part], ranks: Sequence[Array], bundle: Bundle) -> tup
     order = np.argsort(np.concatenate(ranks))
     tuples, observations = ([_size(getattr(each, name)) for each in parts] for name in ("tuples", "observations"))
     connections = take(_stacked(parts, "connections", {"original": tuples, "translated": tuples, "first_seen": tuples}), order)
-    owners, services = ([item for each in parts for item in getattr(each, name)] for name in ("owners", "services"))
-    people, ports = ([len(getattr(each, name)) for each in parts] for name in ("owners", "services"))
-    names = take(_stacked(parts, "names", dict.fromkeys(_CODES, tuples) | {"client": people, "server": people, "service": ports}), order)
     hops = _stacked(parts, "hops", {"row": observations, "tuple": tuples})
     hops["connection"] = _ranked(parts, ranks, "hops")
     path = np.argsort(hops["connection"], kind="stable")
@@ -128,38 +125,51 @@ def joined(parts: Sequence[Part], ranks: Sequence[Array], bundle: Bundle) -> tup
     passed["hop"], passed["exchange"] = _turned(path)[passed["hop"]], _turned(said)[passed["exchange"]].astype("i4")
     passed = take(passed, np.lexsort((passed["hop"], passed["exchange"], passed["last"])))
     beginnings = _stacked(parts, "beginnings", {}) | {"connection": _ranked(parts, ranks, "beginnings")}
-    nodes = parts[0].nodes
-    sockets = gather(bundle.sockets, nodes)
-    place = {key: row for row, key in enumerate(zip(sockets.node.tolist(), sockets.table["cookie"].tolist(), strict=True))}
-    ends = take(_stacked(parts, "sockets", {}), order)
-    whose = [
-        np.array([place.get(key, -1) for key in zip(*(ends[f"{name}_{what}"].tolist() for what in ("node", "cookie")), strict=True)], "i8")
-        for name in _ENDS
-    ]
+    sockets = gather(bundle.sockets, parts[0].nodes)
     none = np.empty(0, "i8")
+    shown = _stacked(parts, "observations", {"outer": observations})
     tables = Reconstruction(
-        nodes, tuple(bundle.points), _stacked(parts, "observations", {"outer": observations}), _stacked(parts, "tuples", {}), LEGS.empty(),
-        ENTRIES.empty(), connections, TRANSLATIONS.empty(), take(hops, path), LOSSES.empty(), {}, {}, none, none, none.astype(bool), none,
-        none, none.astype("u8"), sockets, *whose,
+        parts[0].nodes, tuple(bundle.points), shown, _stacked(parts, "tuples", {}), LEGS.empty(), ENTRIES.empty(), connections,
+        TRANSLATIONS.empty(), take(hops, path), LOSSES.empty(), {}, {}, none, none, none.astype(bool), none, none, none.astype("u8"),
+        sockets, *_rows_of(sockets, take(_stacked(parts, "sockets", {}), order)),
     )  # fmt: skip
-    named = [
+    found = _said(parts, ranks, zip(said.tolist(), carried[said].tolist(), strict=True))
+    whole = Trace(bundle, tables, _named(parts, order, tuples), {}, [])
+    return whole, found, Passed(passed, beginnings, np.concatenate([each.gave_up for each in parts])[order])
+
+
+def _named(parts: Sequence[Part], order: Array, tuples: list[int]) -> list[Named]:
+    """The names on connections, as far as requests need them."""
+    owners, services = ([item for each in parts for item in getattr(each, name)] for name in ("owners", "services"))
+    people, ports = ([len(getattr(each, name)) for each in parts] for name in ("owners", "services"))
+    table = _stacked(parts, "names", dict.fromkeys(_CODES, tuples) | {"client": people, "server": people, "service": ports})
+    columns = (table[name][order].tolist() for name in (*_CODES, "client", "server", "service"))
+    return [
         Named(
             original, translated, 0.0, 0, source, None if client < 0 else owners[client], None if server < 0 else owners[server],
             None if service < 0 else services[service],
         )
-        for original, translated, source, client, server, service in zip(
-            *(names[name].tolist() for name in (*_CODES, "client", "server", "service")), strict=True
-        )
+        for original, translated, source, client, server, service in zip(*columns, strict=True)
     ]  # fmt: skip
+
+
+def _said(parts: Sequence[Part], ranks: Sequence[Array], carried: Iterable[tuple[int, int]]) -> Dissection:
+    """What was read: `carried` has each exchange's place in all parts, and its connection."""
     found = Dissection(SEGMENTS.empty(), problem=next((each.problem for each in parts if each.problem), None))
     exchanges = [exchange for each in parts for exchange in each.exchanges]
-    for row, connection in zip(said.tolist(), carried[said].tolist(), strict=True):
-        found.exchanges.setdefault(connection, []).append(exchanges[row])
+    for place, connection in carried:
+        found.exchanges.setdefault(connection, []).append(exchanges[place])
     for each, part in zip(ranks, parts, strict=True):
         found.handshakes |= {int(each[row]): handshake for row, handshake in part.handshakes.items()}
         found.unread |= {int(each[row]): why for row, why in part.unread.items()}
-    whole = Trace(bundle, tables, named, {}, [])
-    return whole, found, Passed(passed, beginnings, np.concatenate([each.gave_up for each in parts])[order])
+    return found
+
+
+def _rows_of(sockets: SocketTable, ends: Table) -> list[Array]:
+    """For each of _ENDS, rows (int64) of `sockets` that have the node and the cookie of each connection's."""
+    place = {key: row for row, key in enumerate(zip(sockets.node.tolist(), sockets.table["cookie"].tolist(), strict=True))}
+    asked = ([ends[f"{name}_{what}"].tolist() for what in ("node", "cookie")] for name in _ENDS)
+    return [np.array([place.get(key, -1) for key in zip(*columns, strict=True)], "i8") for columns in asked]
 
 
 def _size(table: Table) -> int:
