@@ -167,7 +167,7 @@ def test_what_goes_wrong_in_any_thread_ends_the_others_and_is_raised(monkeypatch
 
     with pytest.raises(_EnoughError):
         read_capture(io.BytesIO(WHOLE), "file", "node", progress)
-    assert len(seen) == 11
+    assert 11 <= len(seen) < 11 + threads  # others may be about to take a chunk
     assert threading.active_count() == before
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import SAMPLES, Hopline
 from distributed import Client, LocalCluster
+from processes import children
 
 from analysis.engine import cluster, room, spill
 from analysis.engine.errors import SpillError
@@ -72,13 +73,13 @@ def test_every_sample(sample: Path) -> None:
     assert lines(sample, processes=2, partitions=3) == expected(sample)
 
 
-def _kill_one(children: Callable[[], list[int]]) -> threading.Thread:
+def _kill_one(there: Callable[[], set[int]]) -> threading.Thread:
     """A thread that kills a process of the first kind that comes up."""
 
     def wait() -> None:
         for _ in range(20_000):
-            if found := children():
-                os.kill(found[-1], signal.SIGKILL)
+            if found := there():
+                os.kill(max(found), signal.SIGKILL)
                 return
             time.sleep(0.001)
 
@@ -87,13 +88,9 @@ def _kill_one(children: Callable[[], list[int]]) -> threading.Thread:
     return thread
 
 
-def _children() -> list[int]:
-    return [int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
-
-
 def test_a_process_that_is_killed_costs_time_only(made: Path) -> None:
-    before = set(_children())
-    killer = _kill_one(lambda: [pid for pid in _children() if pid not in before])
+    before = children()
+    killer = _kill_one(lambda: children() - before)
     assert lines(made, processes=2, partitions=5) == expected(made)
     killer.join()
 

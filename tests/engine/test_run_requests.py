@@ -8,7 +8,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 from conftest import SAMPLES, Hopline
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import children
 
 from analysis.engine import requests, room, spill
 from analysis.engine.files import told_file
@@ -62,21 +62,13 @@ def test_on_dask() -> None:
     assert lines(SAMPLE, engine=DASK, processes=1, partitions=2) == expected(SAMPLE)
 
 
-def _children() -> set[int]:
-    found: set[int] = set()
-    for task in Path("/proc/self/task").iterdir():
-        with suppress(OSError):  # a thread that has ended meanwhile
-            found |= set(map(int, (task / "children").read_text().split()))
-    return found
-
-
 def test_a_process_that_is_killed_costs_time_only(tmp_path: Path) -> None:
     """Once a part's connections are written, it is dissecting."""
-    before, folder = _children(), tmp_path / "spill"
+    before, folder = children(), tmp_path / "spill"
 
     def kill() -> None:
         for _ in range(30_000):
-            if (found := _children() - before) and list(folder.glob("parts-3/records-*.json")):
+            if (found := children() - before) and list(folder.glob("parts-3/records-*.json")):
                 os.kill(max(found), signal.SIGKILL)
                 return
             time.sleep(0.001)
