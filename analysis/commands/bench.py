@@ -49,9 +49,9 @@ def proxy(
     modes: Annotated[str, typer.Option(metavar="LIST", help="kube-proxy's modes to compare.")] = MODES,
     services: Annotated[str, typer.Option(metavar="LIST", help="Numbers of Services.")] = "1,10,100,1000,5000,10000",
     endpoints: Annotated[int, typer.Option(min=1, max=100, help="Of each Service.")] = 2,
-    connections: Annotated[int, typer.Option(min=1, help="Of each cell: a mode, a number of Services, a target; over all rounds.")] = 12000,
+    connections: Annotated[int, typer.Option(min=1, help="Of each cell: a mode, a number of Services, a target; over all rounds.")] = 8000,
     rounds: Annotated[int, typer.Option(min=1, help="In each of them every mode has its turns, in an order by chance.")] = 5,
-    attempts: Annotated[int, typer.Option(min=1, help="How often a burst is tried that other work on the machine disturbs.")] = 6,
+    attempts: Annotated[int, typer.Option(min=1, help="How often at most a burst is tried that other work disturbs.")] = 6,
     caches: Annotated[
         Caches,
         typer.Option(help="Processors' own ones: emptied before each connection, as by a node's other work, or as the last one left them."),

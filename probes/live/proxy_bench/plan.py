@@ -20,7 +20,7 @@ BASELINE = "none"  # the node that has no rules: clients ask the endpoint itself
 class Plan:
     """What to measure. `connections` are those of one cell (a mode, a number of Services and a target), over all `rounds` together.
 
-    A burst that something disturbs is tried `attempts` times. `caches`: whether each connection finds something of the last one there.
+    A burst that something disturbs is tried up to `attempts` times. `caches`: whether a connection finds some of the last one there.
     """
 
     modes: tuple[str, ...]

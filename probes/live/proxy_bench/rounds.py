@@ -24,6 +24,7 @@ WARM_UP = 50  # connections before each burst that are not counted, to other Ser
 GAUGE = 40  # connections of one look
 CALIBRATION = 25  # looks before anything is measured
 QUIET = 1.1  # times the shortest that was seen
+REPEATED = 0.25  # of a size's bursts: where neighbours never rest, measuring must end all the same
 GOLDEN = (5**0.5 - 1) / 2  # multiples of it, less their whole part, lie evenly between 0 and 1, however many there are
 COST_PAIRS, COST_BURST = 31, 200
 
@@ -62,6 +63,7 @@ def bursts(plan: Plan, size: int, places: Mapping[str, Place], gauge: Gauge, cha
     turns = plan.turns()
     drawn = {name: itertools.count() for name in places}
     waiting = deque((turn, *cells[at]) for turn in range(len(turns)) for at in chance.permutation(len(cells)).tolist())
+    again = int(REPEATED * len(waiting))
     tried: dict[tuple[int, str, str], list[Sample]] = {}
     while waiting:
         turn, name, target = burst = waiting.popleft()
@@ -72,8 +74,9 @@ def bursts(plan: Plan, size: int, places: Mapping[str, Place], gauge: Gauge, cha
         )
         attempts = tried.setdefault(burst, [])
         attempts.append(_burst(name, size, target, number, places[name], warm, wanted, gauge))
-        if attempts[-1].disturbance > QUIET and len(attempts) < plan.attempts:
+        if attempts[-1].disturbance > QUIET and len(attempts) < plan.attempts and again > 0:
             waiting.append(burst)
+            again -= 1
         else:
             yield replace(min(attempts, key=lambda each: each.disturbance), attempts=len(attempts))
 
