@@ -16,6 +16,7 @@ from analysis.engine.local import Packets, Working
 from analysis.engine.stitch import Stitched
 from analysis.engine.work import Work
 from analysis.sums import Sums, merge
+from probes.capture import lanes
 from probes.schema import Problem
 from tracer.bundle_files import CaptureFile, unopened
 from tracer.partitions import Deal
@@ -69,7 +70,13 @@ class Cluster:
             self._working(what, done, len(futures))
 
 
+def _read_alone() -> None:
+    """A task has one thread of its worker; other processors have workers of their own."""
+    lanes.LANES = 1
+
+
 def _scan(file: CaptureFile) -> spill.Scan | Problem:
+    _read_alone()
     try:
         stream = file.open()
     except OSError as error:
@@ -79,6 +86,7 @@ def _scan(file: CaptureFile) -> spill.Scan | Problem:
 
 
 def _deal_out(file: CaptureFile, number: int, *, dealt: Deal, folder: Path, payloads: bool) -> None:
+    _read_alone()
     with file.open() as stream, ExitStack() as stack:
         spill.deal_out(file, stream, number, dealt, folder, again=stack.enter_context(file.open()) if payloads else None)
 
