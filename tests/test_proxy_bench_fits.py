@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from analysis.proxy_bench.cells import cells, judged
 from analysis.proxy_bench.fits import fit
 from analysis.proxy_bench.page import build
 from analysis.proxy_bench.told import document
+from probes.live.proxy_bench import caches
 from probes.live.proxy_bench.plan import TURNS, Sample
 from probes.live.proxy_bench.rounds import QUIET, spread
 
@@ -148,3 +150,24 @@ def test_each_draw_asks_other_services_in_the_same_order_of_ways() -> None:
     first, *others = (spread(services, count, number, np.random.default_rng(7)) for number in range(23))
     assert len(np.unique(np.concatenate([first, *others]))) == 23 * count
     assert max(np.abs(each - first).max() for each in others) <= step
+
+
+@pytest.mark.parametrize(
+    ("told", "size_bytes"),
+    [
+        ({"index0": ("1", "48K"), "index2": ("2", "1024K"), "index3": ("3", "266240K")}, 1 << 20),
+        ({"index0": ("1", None), "index1": ("2", None)}, 2 << 20),  # Arm's firmware may tell levels alone
+        ({}, 2 << 20),
+    ],
+    ids=["of all", "levels alone", "of none"],
+)
+def test_a_processor_s_own_cache_is_the_largest_below_the_third(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: dict[str, tuple[str, str | None]], size_bytes: int
+) -> None:
+    for name, (level, size) in told.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "level").write_text(f"{level}\n")
+        if size is not None:
+            (tmp_path / name / "size").write_text(f"{size}\n")
+    monkeypatch.setattr(caches, "_CACHES", tmp_path)
+    assert caches.own_bytes() == size_bytes

@@ -16,7 +16,7 @@ from tracer.bundle_files import CaptureFile, unopened
 if TYPE_CHECKING:
     from tracer.bundle import Bundle, Opened
 
-READERS = 2
+READERS = 2  # each decodes in several threads
 
 
 @dataclass(slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -20,7 +19,7 @@ import numpy as np
 
 from analysis.engine import spill
 from analysis.engine.errors import ArchiveError
-from analysis.engine.files import claim
+from analysis.engine.files import claim, whole
 from analysis.engine.local import Local, Working
 from analysis.engine.run import scan
 from probes.decode.numbers import OUTER
@@ -192,8 +191,6 @@ def _copied(path: Path, to: Path) -> int:
 
 def _whole(path: Path, write: Callable[[IO[bytes]], object]) -> int:
     """Have `write` write a file that is there whole or not at all; returns its size in bytes."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with unfinished.open("wb") as file:
+    with whole(path) as file:
         write(file)
-    unfinished.rename(path)
     return path.stat().st_size

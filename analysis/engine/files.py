@@ -123,9 +123,8 @@ def claim(folder: Path, inputs: Iterable[Path], asked: object, name: str = RUN) 
         folder.mkdir(parents=True, exist_ok=True)  # in an object store, folders are there when something is in them
     elif any(folder.iterdir()):
         raise SpillError(f"{folder} is neither empty nor what an interrupted run left (name another folder)")
-    unfinished = there.with_name(f"{name}.{os.getpid()}.part")
-    unfinished.write_text(json.dumps(run, indent=2))
-    unfinished.rename(there)
+    with whole(there) as out:
+        out.write(json.dumps(run, indent=2).encode())
 
 
 def _state(inputs: Iterable[Path]) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from analysis.sums import Sums, tree
 from probes.schema import Problem, Table
 from tracer.bundle import Opened
 from tracer.bundle_files import CaptureFile, afresh, unopened
+from tracer.captures import READERS
 from tracer.partitions import Deal
 
 FORKS = sys.platform == "linux"  # elsewhere forked processes may not use the system's libraries
-READERS = 2  # each decodes in several threads
 Packets = Callable[[int], Table]  # of a partition
 Reading = Callable[[str, int], None]
 Working = Callable[[str, int, int], None]

@@ -14,7 +14,7 @@ import numpy as np
 COLD, WARM = "cold", "warm"
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _OWN_LEVELS, _LINE_BYTES = ("1", "2"), 64  # the third is shared by processors
-_UNKNOWN_BYTES = 2 << 20  # some virtual machines tell of no caches
+_UNKNOWN_BYTES = 2 << 20  # some machines tell of no caches, or not how large they are
 _TIMES = 2  # what is read once may pass a cache by: its hardware keeps what was read again
 
 
@@ -28,5 +28,5 @@ def between(caches: str) -> Callable[[], object]:
 
 def own_bytes() -> int:
     """The largest cache that a processor has to itself, as Linux tells."""
-    found = [index / "size" for index in _CACHES.glob("index*") if (index / "level").read_text().strip() in _OWN_LEVELS]
-    return max((int(size.read_text().strip().removesuffix("K")) << 10 for size in found), default=_UNKNOWN_BYTES)
+    own = [size for size in _CACHES.glob("index*/size") if size.with_name("level").read_text().strip() in _OWN_LEVELS]
+    return max((int(size.read_text().strip().removesuffix("K")) << 10 for size in own), default=_UNKNOWN_BYTES)

@@ -19,7 +19,7 @@ _NETFILTER, _DELETE_ENTRIES, _REQUEST_ACK, _HEADERS_BYTES = 12, 1 << 8 | 2, 5, 2
 def undisturbed() -> Iterator[None]:
     """This thread on one processor, before all ordinary processes there where we may (CAP_SYS_NICE); as it was before, afterwards.
 
-    What else runs there would take the caches with it between two packets. Bursts are short: others wait for some 50 ms.
+    What else runs there would take the caches with it between two packets. Bursts are short: others wait for some 0.1 s.
     """
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(allowed)})
