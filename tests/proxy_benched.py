@@ -35,7 +35,7 @@ def made(
                 times = 700 + own + expected * chance.lognormal(0, 0.1, count) + np.where(chance.random(count) < 0.02, 50_000, 0)
                 later = 550 + 800 * chance.lognormal(0, 0.1, 3 * count)
                 found.append(
-                    Sample(mode, services, target, number, count, times.astype("i8"), position, later.astype("i8"), 700.0, 550.0, 1.0, 1)
+                    Sample(mode, services, target, number, count, times.astype("i8"), position, later.astype("i8"), 700.0, 550.0, 150_000.0)
                 )
     return found
 

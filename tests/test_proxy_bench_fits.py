@@ -6,19 +6,21 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from proxy_benched import MACHINE, PLAN, SIZES, made, told_of_two
 
 from analysis.proxy_bench import words
-from analysis.proxy_bench.cells import cells, judged
+from analysis.proxy_bench.cells import cells
 from analysis.proxy_bench.fits import fit
+from analysis.proxy_bench.levels import FEWEST, by_cell, levelled
 from analysis.proxy_bench.page import build
 from analysis.proxy_bench.told import document
 from probes.live.proxy_bench import caches
-from probes.live.proxy_bench.plan import TURNS, Sample
-from probes.live.proxy_bench.rounds import QUIET, spread
+from probes.live.proxy_bench.plan import Sample
+from probes.live.proxy_bench.rounds import spread
 
 
 @pytest.mark.parametrize("slope_ns", [0.0, 0.3, 5.4, 17.3])
@@ -65,33 +67,56 @@ def test_a_disturbed_round_moves_no_median() -> None:
         assert cell.first_ns[2] > 0
 
 
-def test_rounds_that_were_disturbed_count_only_where_too_few_were_quiet() -> None:
-    samples = [replace(each, disturbance=1.5) if each.round in (0, 1) else each for each in made(5.4)]
-    for sample in samples:
-        if sample.round < 2:
-            sample.first_ns[:] = 2 * sample.first_ns
-    for cell, expected in zip(cells(samples), cells(made(5.4)), strict=True):
-        assert abs(cell.first_ns[0] / expected.first_ns[0] - 1) < 0.05
-        assert cell.spread < 0.2
-        assert cell.disturbed_bursts == 2 * TURNS
-        assert len(cell.rounds_p50_ns) == 3
+def slower(sample: Sample, core: float, memory: float) -> Sample:
+    """A burst beside other work: later packets take `core` times as long and caches to empty `memory`; first packets both, by its root."""
+    return replace(
+        sample,
+        first_ns=sample.base_first_ns + (sample.first_ns - sample.base_first_ns) * core * memory**0.5,
+        established_ns=sample.established_ns * core,
+        base_established_ns=sample.base_established_ns * core,
+        emptied_ns=sample.emptied_ns * memory,
+    )
+
+
+def test_bursts_beside_other_work_count_as_what_they_would_have_been_without() -> None:
+    chance = np.random.default_rng(3)
+    quiet = made(5.4)
+    cores = [1.5 if chance.random() < (0.9 if each.round < 3 else 0.3) else 1.0 for each in quiet]
+    samples = [slower(each, core, 1 + 0.4 * chance.random()) for each, core in zip(quiet, cores, strict=True)]
+    for cell, expected in zip(cells(samples), cells(quiet), strict=True):
+        assert cell.unlevelled_spread > 0.15
+        assert cell.spread < 0.06
+        assert abs(cell.first_ns[0] / expected.first_ns[0] - 1) < 0.06
+        assert cell.unlevelled_first_p50_ns > 1.15 * expected.first_ns[0]
+        assert abs(cell.established_ns[0] / expected.established_ns[0] - 1) < 0.1
+        assert cell.slowed_bursts > 20
         assert (cell.sent, cell.paired) == (expected.sent, expected.paired)
-    everywhere = cells([replace(each, disturbance=1.5) for each in made(5.4)])
-    assert [each.first_ns for each in everywhere] == [each.first_ns for each in cells(made(5.4))]
-    assert {each.disturbed_bursts for each in everywhere} == {len(PLAN.turns())}
+    found = fit("iptables-nft", [each for bursts in by_cell(samples) for each in levelled(bursts)])
+    assert abs(found.slope_ns - 5.4) < 0.4
 
 
-def test_what_was_slow_before_anything_quick_was_seen_is_known_to_be_in_the_end() -> None:
-    samples = [replace(each, base_established_ns=850.0) if each.round == 0 else each for each in made(5.4)]
-    assert {each.disturbance > QUIET for each in samples} == {False}
-    assert {each.round for each in judged(samples) if each.disturbance > QUIET} == {0}
-    slow = [replace(each, established_ns=2 * each.established_ns) if each.round == 1 else each for each in made(5.4)]
-    assert {each.round for each in judged(slow) if each.disturbance > QUIET} == {1}
+def test_what_has_nothing_to_do_with_first_packets_hardly_moves_them() -> None:
+    chance = np.random.default_rng(3)
+    samples = [replace(each, emptied_ns=150_000 * (1 + chance.random())) for each in made(5.4)]
+    for cell, expected in zip(cells(samples), cells(made(5.4)), strict=True):
+        assert abs(cell.first_ns[0] / expected.unlevelled_first_p50_ns - 1) < 0.02
+
+
+@pytest.mark.parametrize("change", [{"emptied_ns": np.nan}, {"established_ns": np.empty(0, "i8")}, {"first_ns": np.empty(0, "i8")}])
+def test_a_burst_of_which_something_is_unknown_is_kept(change: dict[str, Any]) -> None:
+    samples = made(5.4)
+    samples[0] = replace(samples[0], **change)
+    assert all(np.isfinite(cell.first_ns).all() and cell.spread < 0.1 for cell in cells(samples))
+
+
+def test_of_few_bursts_nothing_is_told() -> None:
+    few = [slower(each, 1 + each.round, 1.0) for each in made(5.4)[: 2 * (FEWEST - 1)]]
+    assert {cell.spread - cell.unlevelled_spread for cell in cells(few)} == {0.0}
 
 
 def test_what_was_not_paired_is_counted_and_what_is_missing_is_null() -> None:
     empty = np.empty(0, "i8")
-    lost = Sample("iptables-nft", 7, "last", 0, 23, empty, empty, empty, 700.0, 550.0, 1.0, 1)
+    lost = Sample("iptables-nft", 7, "last", 0, 23, empty, empty, empty, 700.0, 550.0, 150_000.0)
     (cell,) = cells([lost])
     assert (cell.sent, cell.paired) == (23, 0)
     told = document(PLAN, [lost], {}, MACHINE)

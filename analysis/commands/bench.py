@@ -51,7 +51,6 @@ def proxy(
     endpoints: Annotated[int, typer.Option(min=1, max=100, help="Of each Service.")] = 2,
     connections: Annotated[int, typer.Option(min=1, help="Of each cell: a mode, a number of Services, a target; over all rounds.")] = 8000,
     rounds: Annotated[int, typer.Option(min=1, help="In each of them every mode has its turns, in an order by chance.")] = 5,
-    attempts: Annotated[int, typer.Option(min=1, help="How often at most a burst is tried that other work disturbs.")] = 6,
     caches: Annotated[
         Caches,
         typer.Option(help="Processors' own ones: emptied before each connection, as by a node's other work, or as the last one left them."),
@@ -95,7 +94,7 @@ def proxy(
     from probes.live.proxy_bench.road import RoadError  # noqa: PLC0415
 
     cluster, whose = _given(rules)
-    asked = Plan(_modes(modes, cluster), sizes, endpoints, connections, rounds, seed, attempts, caches)
+    asked = Plan(_modes(modes, cluster), sizes, endpoints, connections, rounds, seed, caches)
     asked = asked if cluster is None else cluster.plan(asked)
     with _interruptible():
         try:

@@ -1,6 +1,6 @@
 """First packets' time against their Service's position: `t = a + b * position`, with an interval for b.
 
-Single times have long tails, which least squares would follow; so the line goes through medians: of each burst, those of some
+Single times have long tails, which least squares would follow; so the line goes through medians: of each round, those of some
 neighbouring positions, each weighed by one over its square, since long times vary by as much more. A Service that is asked again and
 again (target `last`) has its own chains in the processor's caches, which a random one has not: the two have a start of their own and one
 slope. What varies most is not one packet but one round, when the machine was in one state: the bootstrap draws rounds first (within each
@@ -14,13 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.proxy_bench.cells import first_ns
+from analysis.proxy_bench.levels import LEAST_NS, beyond
 from analysis.statistics import LEVEL, REPLICATES, resampled
 from probes.live.proxy_bench.plan import TARGETS, Sample
 from probes.schema import Array
 
-BINS = 10  # of positions, in each burst
-LEAST_NS = 100.0  # a median below this is as good as another
+BINS = 30  # of positions, in each round
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class _Bin:
-    """Neighbouring positions in one burst: their mean, their first packets' times (ascending), and which round it was in."""
+    """Neighbouring positions in one round: their mean, their first packets' times (ascending), and which round it was in."""
 
     position: float
     ordered: Array
@@ -47,7 +46,7 @@ class _Bin:
 
 def fit(mode: str, samples: Sequence[Sample], seed: int = 0, level: float = LEVEL) -> Fit:
     """The line through all samples of one mode, whatever their number of Services: a position means the same in all of them."""
-    bins = [one for sample in samples for one in _bins(sample)]
+    bins = [one for bursts in _rounds(samples) for one in _bins(bursts)]
     packets = sum(len(each.ordered) for each in bins)
     if not bins:
         return Fit(mode, np.nan, np.nan, np.nan, np.nan, packets)
@@ -66,13 +65,20 @@ def fit(mode: str, samples: Sequence[Sample], seed: int = 0, level: float = LEVE
     return Fit(mode, float(start[0]), float(slope[0]), float(low), float(high), packets)
 
 
-def _bins(sample: Sample) -> list[_Bin]:
-    times, order = first_ns(sample), np.argsort(sample.position, kind="stable")
-    pieces = np.array_split(order, BINS) if len(np.unique(sample.position)) > 1 else [order]
-    number = (sample.services, sample.round)
-    return [
-        _Bin(float(sample.position[piece].mean()), np.sort(times[piece]), sample.target, number) for piece in pieces if len(piece)
-    ]  # fmt: skip
+def _rounds(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """The bursts of each number of Services, target and round."""
+    found: dict[tuple[int, str, int], list[Sample]] = {}
+    for sample in samples:
+        found.setdefault((sample.services, sample.target, sample.round), []).append(sample)
+    return list(found.values())
+
+
+def _bins(bursts: Sequence[Sample]) -> list[_Bin]:
+    times, position = np.concatenate([beyond(each) for each in bursts]), np.concatenate([each.position for each in bursts])
+    order = np.argsort(position, kind="stable")
+    pieces = np.array_split(order, BINS) if len(np.unique(position)) > 1 else [order]
+    number = (bursts[0].services, bursts[0].round)
+    return [_Bin(float(position[piece].mean()), np.sort(times[piece]), bursts[0].target, number) for piece in pieces if len(piece)]
 
 
 def _medians(ordered: Array, chance: np.random.Generator) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.proxy_bench.cells import Cell, by_mode, cells, judged
+from analysis.proxy_bench.cells import Cell, by_mode, cells
 from analysis.proxy_bench.fits import fit
 from analysis.statistics import percentiles
 from probes.live.proxy_bench.plan import BASELINE, Cost, Found, Plan, Sample
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 def document(plan: Plan, found: Sequence[Found], unavailable: Mapping[str, str], machine: Mapping[str, Any]) -> Json:
     """What was found of `plan`. Times are in ns, and null where there are none; see docs/kube-proxy-modes.md for each key."""
-    samples = judged([each for each in found if isinstance(each, Sample)])
+    samples = [each for each in found if isinstance(each, Sample)]
     order = [BASELINE, *plan.modes]
     every = sorted(cells(samples), key=lambda each: (each.services, order.index(each.mode), each.target))
     return {
@@ -33,11 +33,9 @@ def document(plan: Plan, found: Sequence[Found], unavailable: Mapping[str, str],
             for each in found if isinstance(each, Programmed)
         ],
         "instrument": next((_instrument(each) for each in found if isinstance(each, Cost)), None),
-        "bursts": {"counted": len(samples), "attempts": sum(each.attempts for each in samples),
-                   "disturbed": sum(each.disturbed_bursts for each in every)},
+        "bursts": {"counted": len(samples), "slowed": sum(each.slowed_bursts for each in every)},
         "asked": {"modes": list(plan.modes), "services": list(plan.services), "endpoints": plan.endpoints,
-                  "connections": plan.connections, "rounds": plan.rounds, "attempts": plan.attempts, "caches": plan.caches,
-                  "seed": plan.seed},
+                  "connections": plan.connections, "rounds": plan.rounds, "caches": plan.caches, "seed": plan.seed},
         "machine": dict(machine),
     }  # fmt: skip
 
@@ -49,7 +47,9 @@ def _cell(cell: Cell, endpoints: int) -> Json:
         "first_p50_ns": first[0], "first_p95_ns": first[1], "first_p99_ns": first[2],
         "established_p50_ns": established[0], "established_p95_ns": established[1], "established_p99_ns": established[2],
         "sent": cell.sent, "paired": cell.paired, "spread": _number(cell.spread, 4),
-        "rounds_first_p50_ns": [_number(each) for each in cell.rounds_p50_ns], "disturbed_bursts": cell.disturbed_bursts,
+        "rounds_first_p50_ns": [_number(each) for each in cell.rounds_p50_ns],
+        "unlevelled_first_p50_ns": _number(cell.unlevelled_first_p50_ns), "unlevelled_spread": _number(cell.unlevelled_spread, 4),
+        "slowed_bursts": cell.slowed_bursts,
         "baseline_first_p50_ns": _number(cell.base_first_ns), "baseline_established_p50_ns": _number(cell.base_established_ns),
     }  # fmt: skip
 

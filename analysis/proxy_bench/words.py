@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-from analysis.proxy_bench.cells import FEWEST_QUIET
 from analysis.terminal import duration
 
 Json = dict[str, Any]
@@ -111,10 +110,11 @@ def _trouble(told: Json) -> Iterator[str]:
     sent, paired = (sum(cell[key] for cell in told["cells"]) for key in ("sent", "paired"))
     yield f"{paired:,} of {sent:,} first packets were seen on both sides, translated to an endpoint of their Service"
     bursts = told["bursts"]
-    if bursts["disturbed"]:
+    if bursts["slowed"]:
+        apart = max((cell["unlevelled_spread"] for cell in told["cells"] if cell["unlevelled_spread"] is not None), default=0)
         yield (
-            f"{bursts['disturbed']} of {bursts['counted']} bursts were disturbed by other work at every attempt, and count where fewer "
-            f"than {FEWEST_QUIET} of a cell were quiet: for narrower figures run it again when the machine is quiet"
+            f"{bursts['slowed']} of {bursts['counted']} bursts were slowed by other work, as their later packets or caches tell; they "
+            f"count as what they would have been without, which their cell's other bursts tell (else rounds were up to {apart:.0%} apart)"
         )
     for mode, why in told["unavailable"].items():
         yield f"no {mode}: {why}"

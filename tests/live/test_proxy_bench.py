@@ -64,20 +64,22 @@ def test_rules_load_change_one_service_and_go(name: str, missing: dict[str, str]
         place = Place("t", name, CLIENT, [front_of(each) for each in before], stack)
         every = np.arange(SERVICES)
         run(place.road, mode.load(texts))
-        first, position, later = place.burst(every, direct=False)
-        assert sorted(position.tolist()) == every.tolist()
-        assert len(later) == 3 * SERVICES
-        assert (first > 0).all()
-        assert (later > 0).all()
+        burst = place.burst(every, direct=False)
+        assert sorted(burst.position.tolist()) == every.tolist()
+        assert len(burst.established_ns) == 3 * SERVICES
+        assert (burst.first_ns > 0).all()
+        assert (burst.established_ns > 0).all()
+        assert (burst.emptied_ns > 0).all()
         place.fronts = Fronts([front_of(each) for each in after])
-        assert len(place.burst(np.full(23, SERVICES - 1), direct=False)[0]) == 0  # the last Service's old endpoints are not its new ones
+        assert (
+            len(place.burst(np.full(23, SERVICES - 1), direct=False).first_ns) == 0
+        )  # the last Service's old endpoints are not its new ones
         run(place.road, mode.change(texts, changed))
         place.forget()
-        _, position, _ = place.burst(every, direct=False)
-        assert sorted(position.tolist()) == every.tolist()
+        assert sorted(place.burst(every, direct=False).position.tolist()) == every.tolist()
         assert place.instrument.seen().lost == 0
         place.instrument.listen(False)
-        assert len(place.burst(every, direct=False)[0]) == 0
+        assert len(place.burst(every, direct=False).first_ns) == 0
         run(place.road, mode.unload)
         if name in IPTABLES:
             saved = place.road.run("node", f"{name}-save")
@@ -128,7 +130,7 @@ def test_cold_caches_keep_nothing_of_the_last_walk(missing: dict[str, str]) -> N
         times: dict[str, list[float]] = {COLD: [], WARM: []}
         for _ in range(5):
             for each, place in places.items():
-                times[each] += place.burst(np.full(40, 999), direct=False)[0].tolist()
+                times[each] += place.burst(np.full(40, 999), direct=False).first_ns.tolist()
         walks = {each: float(np.median(some)) for each, some in times.items()}
     assert walks[COLD] > 1.2 * walks[WARM]
 

@@ -24,24 +24,27 @@ _PATIENCE = struct.pack("ll", PATIENCE_S, 0)
 
 
 class Load:
-    """The client and the server of a road; `ports` are the endpoints'. `between` is done before each connection."""
+    """The client and the server of a road; `ports` are the endpoints'. `between` is done before each connection, and tells its ns."""
 
-    def __init__(self, road: Road, ports: Sequence[int], between: Callable[[], object]) -> None:
+    def __init__(self, road: Road, ports: Sequence[int], between: Callable[[], float]) -> None:
         self._road, self._between = road, between
         with inside(road.netns("server")):
             self._servers = [socket.create_server(("0.0.0.0", port), backlog=BACKLOG) for port in dict.fromkeys(ports)]  # noqa: S104
         for server in self._servers:
             server.setblocking(False)
 
-    def connect(self, targets: Sequence[tuple[str, int]], packets: int) -> Array:
-        """Open a connection to each of `targets`, send `packets` data packets in each, end it: nanoseconds of each (i8), -1 if it failed.
+    def connect(self, targets: Sequence[tuple[str, int]], packets: int) -> tuple[Array, Array]:
+        """Open a connection to each of `targets`, send `packets` data packets in each, end it.
+
+        Nanoseconds of each (i8), -1 if it failed; and of what was done before it (f8).
 
         At most BURST at a time, so that neither the server's queue nor the rings run over.
         """
         spent: Array = np.full(len(targets), -1, "i8")
+        before: Array = np.empty(len(targets))
         with inside(self._road.netns("client")):
             for number, target in enumerate(targets):
-                self._between()
+                before[number] = self._between()
                 begun_ns = time.perf_counter_ns()
                 with socket.socket() as client:
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -55,7 +58,7 @@ class Load:
                         continue
                 spent[number] = time.perf_counter_ns() - begun_ns
         self._drain()
-        return spent
+        return spent, before
 
     def _drain(self) -> None:
         """Take and close what waits at the server."""

@@ -13,7 +13,7 @@ from probes.live.proxy_bench.place import CLIENT, ENDPOINTS, NODE, Place, front_
 from probes.live.proxy_bench.plan import BASELINE, TARGETS, Found, Given, Plan, Say
 from probes.live.proxy_bench.programming import Programmed, timed
 from probes.live.proxy_bench.road import road
-from probes.live.proxy_bench.rounds import Gauge, bursts, cost
+from probes.live.proxy_bench.rounds import bursts, cost
 from probes.live.proxy_bench.rulesets import MODES, Steps, Texts, run, why_not
 
 
@@ -51,7 +51,6 @@ def measure(plan: Plan, say: Say, given: Given | None = None) -> Iterator[Found]
                 for number, mode in enumerate((BASELINE, *plan.modes)):
                     theirs = fronts if given is None else given.fronts[mode if mode != BASELINE else plan.modes[0]]
                     places[mode] = Place(str(number), mode, CLIENT if given is None else given.client, theirs, stack, plan.caches)
-                gauge = Gauge(places[BASELINE])
             for mode in plan.modes:
                 say(f"{size:,} Services, {mode}: loading rules", done, steps)
                 if given is None:
@@ -61,7 +60,7 @@ def measure(plan: Plan, say: Say, given: Given | None = None) -> Iterator[Found]
                 done += 1
             if given is None:
                 places[BASELINE].fronts = Fronts(fronts)
-            for sample in bursts(plan, size, places, gauge, chance):
+            for sample in bursts(plan, size, places, chance):
                 say(f"{size:,} Services: {sample.mode}, round {sample.round + 1} of {plan.rounds}", done, steps)
                 done += 1
                 yield sample

@@ -12,7 +12,7 @@ from probes.live.proxy_bench.rulesets import Texts
 from probes.schema import Array
 
 TARGETS = ("random", "last")
-TURNS = 6  # bursts of a cell in one round, if it has so many connections: the machine's moods are shorter than a round
+TURNS = 12  # bursts of a cell in one round, if it has so many connections: the machine's moods are shorter than a round
 BASELINE = "none"  # the node that has no rules: clients ask the endpoint itself
 
 
@@ -20,7 +20,7 @@ BASELINE = "none"  # the node that has no rules: clients ask the endpoint itself
 class Plan:
     """What to measure. `connections` are those of one cell (a mode, a number of Services and a target), over all `rounds` together.
 
-    A burst that something disturbs is tried up to `attempts` times. `caches`: whether a connection finds some of the last one there.
+    `caches`: whether a connection finds some of the last one there.
     """
 
     modes: tuple[str, ...]
@@ -29,7 +29,6 @@ class Plan:
     connections: int
     rounds: int
     seed: int
-    attempts: int = 6
     caches: str = COLD
 
     def turns(self) -> list[tuple[int, int]]:
@@ -59,8 +58,8 @@ class Sample:
     """One burst. Of the packets that were paired: `first_ns` (i8) of SYNs with each one's `position` (i8), `established_ns` (i8).
 
     Times are from the client's side of the node to the server's side. `mode` is BASELINE where the node has no rules. `base_first_ns` and
-    `base_established_ns` are medians of the same packets without rules, right before and after. `disturbance` is how much longer than
-    usual packets took that meet no rules (1: not at all), `attempts` how often the burst was tried for the sake of that.
+    `base_established_ns` are medians of the same packets without rules, right before and after; `emptied_ns` is that of emptying the caches
+    before each connection (NaN: they were left warm).
     """
 
     mode: str
@@ -73,8 +72,7 @@ class Sample:
     established_ns: Array
     base_first_ns: float
     base_established_ns: float
-    disturbance: float
-    attempts: int
+    emptied_ns: float
 
 
 @dataclass(frozen=True, slots=True)

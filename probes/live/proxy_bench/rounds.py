@@ -1,17 +1,14 @@
-"""Bursts in turn, each between two looks at how fast the machine is just now; and what the instrument itself costs.
+"""Bursts in turn, each beside what the machine was like just then; and what the instrument itself costs.
 
-Other work on the machine, a sibling thread of the same core included, slows everything by half and more for a second or so. A burst counts
-when packets that meet no rules took their usual time meanwhile: those of a node without any, right before and right after, and established
-ones in the burst itself. Else it is tried again after all others. First packets, which are what is asked about, decide
-nothing.
+Other work on the machine, a sibling thread of the same core included, slows everything by half and more, for a second or for good.
+Of a burst that is told by packets that meet no rules, right before and after; by its own established packets; and by how long its caches
+took to empty.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 import numpy as np
 
@@ -20,65 +17,29 @@ from probes.live.proxy_bench.plan import BASELINE, TARGETS, Cost, Plan, Sample
 from probes.live.proxy_bench.quiet import undisturbed
 from probes.schema import Array
 
-WARM_UP = 50  # connections before each burst that are not counted, to other Services: code and common chains are then as in its middle
-GAUGE = 40  # connections of one look
-CALIBRATION = 25  # looks before anything is measured
-QUIET = 1.1  # times the shortest that was seen
-REPEATED = 0.25  # of a size's bursts: where neighbours never rest, measuring must end all the same
+WARM_UP = 25  # connections before each burst that are not counted, to other Services: code and common chains are then as in its middle
+GAUGE = 25  # connections to a node without rules, on each side of a burst
 GOLDEN = (5**0.5 - 1) / 2  # multiples of it, less their whole part, lie evenly between 0 and 1, however many there are
 COST_PAIRS, COST_BURST = 31, 200
 
 
-class Gauge:
-    """How long packets take that meet no rules, beside the shortest that it has seen."""
+def bursts(plan: Plan, size: int, places: Mapping[str, Place], chance: np.random.Generator) -> Iterator[Sample]:
+    """Every mode and target, and the baseline, at each turn, in an order by chance.
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
-        self._best_ns: dict[tuple[str, int], float] = {}  # medians of established packets, by mode and number of Services
-        with undisturbed():
-            for _ in range(CALIBRATION):
-                self.look()
-
-    def look(self) -> tuple[float, float]:
-        """Medians of first and established packets without rules, now, in ns."""
-        first_ns, _, established_ns = self._place.burst(np.zeros(GAUGE, "i8"), direct=True)
-        found = float(np.median(first_ns)), float(np.median(established_ns))
-        self.disturbance(BASELINE, 0, found[1])
-        return found
-
-    def disturbance(self, mode: str, services: int, established_ns: float) -> float:
-        """How much longer than the shortest so far: 1 where nothing disturbs."""
-        best_ns = self._best_ns[mode, services] = min(self._best_ns.get((mode, services), np.inf), established_ns)
-        return established_ns / best_ns
-
-
-def bursts(plan: Plan, size: int, places: Mapping[str, Place], gauge: Gauge, chance: np.random.Generator) -> Iterator[Sample]:
-    """Every mode and target, and the baseline, at each turn, in an order by chance; then again what was disturbed.
-
-    Of what is disturbed at every attempt, the least disturbed one. A random Service is another one at each attempt, as long as
-    there are others. Long and short ways through the rules follow one another alike in every round and mode: what one leaves in the caches
-    is what the next finds there.
+    A random Service is another one in each burst, as long as there are others. Long and short ways through the rules follow one another
+    alike in every round and mode: what one leaves in the caches is what the next finds there.
     """
     cells = [(name, target) for name in plan.modes for target in TARGETS] + [(BASELINE, TARGETS[0])]
     turns = plan.turns()
     drawn = {name: itertools.count() for name in places}
-    waiting = deque((turn, *cells[at]) for turn in range(len(turns)) for at in chance.permutation(len(cells)).tolist())
-    again = int(REPEATED * len(waiting))
-    tried: dict[tuple[int, str, str], list[Sample]] = {}
-    while waiting:
-        turn, name, target = burst = waiting.popleft()
-        (number, count), last = turns[turn], len(places[name].fronts) - 1
-        order = np.random.default_rng((plan.seed, turn % (len(turns) // plan.rounds)))
-        warm, wanted = (
-            spread(last + 1, some, next(drawn[name]), order) if target == "random" else np.full(some, last) for some in (WARM_UP, count)
-        )
-        attempts = tried.setdefault(burst, [])
-        attempts.append(_burst(name, size, target, number, places[name], warm, wanted, gauge))
-        if attempts[-1].disturbance > QUIET and len(attempts) < plan.attempts and again > 0:
-            waiting.append(burst)
-            again -= 1
-        else:
-            yield replace(min(attempts, key=lambda each: each.disturbance), attempts=len(attempts))
+    for turn, (number, count) in enumerate(turns):
+        for name, target in (cells[at] for at in chance.permutation(len(cells)).tolist()):
+            last = len(places[name].fronts) - 1
+            order = np.random.default_rng((plan.seed, turn % (len(turns) // plan.rounds)))
+            warm, wanted = (
+                spread(last + 1, some, next(drawn[name]), order) if target == "random" else np.full(some, last) for some in (WARM_UP, count)
+            )
+            yield _burst(name, size, target, number, places[name], places[BASELINE], warm, wanted)
 
 
 def spread(services: int, count: int, number: int, chance: np.random.Generator) -> Array:
@@ -90,22 +51,27 @@ def spread(services: int, count: int, number: int, chance: np.random.Generator) 
     return chance.permutation(np.minimum(found, services - 1))
 
 
-def _burst(name: str, size: int, target: str, number: int, place: Place, warm: Array, wanted: Array, gauge: Gauge) -> Sample:
-    """Connections to the Services at positions `wanted`, after those at `warm`, between two looks at the gauge."""
-    direct = name == BASELINE
+def _burst(mode: str, size: int, target: str, number: int, place: Place, bare: Place, warm: Array, wanted: Array) -> Sample:
+    """Connections to the Services at positions `wanted`, after those at `warm`, between two looks at the node without rules."""
+    direct = mode == BASELINE
     with undisturbed():
         place.forget()
         place.burst(warm, direct=direct)
-        before = gauge.look()
-        first_ns, position, established_ns = place.burst(wanted, direct=direct)
-        after = gauge.look()
+        before = _looked(bare)
+        burst = place.burst(wanted, direct=direct)
+        after = _looked(bare)
     base_first_ns, base_established_ns = (float(np.mean(each)) for each in zip(before, after, strict=True))
-    disturbance = max(gauge.disturbance(BASELINE, 0, each[1]) for each in (before, after))
-    if len(established_ns):
-        disturbance = max(disturbance, gauge.disturbance(name, size, float(np.median(established_ns))))
+    emptied_ns = float(np.median(burst.emptied_ns))
     return Sample(
-        name, size, target, number, len(wanted), first_ns, position, established_ns, base_first_ns, base_established_ns, disturbance, 1
-    )
+        mode, size, target, number, len(wanted), burst.first_ns, burst.position, burst.established_ns, base_first_ns, base_established_ns,
+        emptied_ns,
+    )  # fmt: skip
+
+
+def _looked(bare: Place) -> tuple[float, float]:
+    """Medians of first and established packets without rules, now, in ns."""
+    burst = bare.burst(np.zeros(GAUGE, "i8"), direct=True)
+    return float(np.median(burst.first_ns)), float(np.median(burst.established_ns))
 
 
 def cost(place: Place) -> Cost:
@@ -119,7 +85,7 @@ def cost(place: Place) -> Cost:
                 place.instrument.listen(on)
                 place.load.connect(targets[:WARM_UP], DATA_PACKETS)
                 place.instrument.take()
-                times = place.load.connect(targets, DATA_PACKETS)
+                times, _ = place.load.connect(targets, DATA_PACKETS)
                 spent[on] = float(np.median(times[times >= 0]))
                 if on:
                     sightings = len(place.instrument.take()) / COST_BURST

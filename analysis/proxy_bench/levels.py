@@ -1,0 +1,104 @@
+"""Bursts as they would have been had the rest of the machine been equally quiet in all of a cell: analysis of covariance.
+
+What slows a burst is known beside it, by packets that are not asked about. A sibling thread of the same core slows later packets as it
+does first ones; what others take of shared caches and memory, the emptying of caches as well. In each cell, the logarithm of a burst's
+median is fitted to those of both, and each burst is moved along that line to the cell's quiet level: what the quietest
+tenth of its bursts had of each. Nothing is told of levels that no burst had, and nothing is left out. (R. A. Fisher, Statistical Methods
+for Research Workers, 4th edition, 1932.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from probes.live.proxy_bench.plan import BASELINE, Sample
+from probes.schema import Array
+
+QUIET_SHARE = 0.1  # of a cell's bursts
+FEWEST = 20  # bursts: of fewer, two slopes would tell more of chance than of the machine
+LEAST_NS = 100.0  # a median below this is as good as another
+SLOWED = 1.1  # times the quiet level
+HUBER, TIMES = 2.0, 20  # medians of how far bursts are from the line (1.345 standard deviations); iterations
+
+
+def by_cell(samples: Iterable[Sample]) -> list[list[Sample]]:
+    """The bursts of each mode, number of Services and target, in the order of their rounds; cells in that of their first sample."""
+    found: dict[tuple[str, int, str], list[Sample]] = {}
+    for sample in samples:
+        found.setdefault((sample.mode, sample.services, sample.target), []).append(sample)
+    return [sorted(bursts, key=lambda each: each.round) for bursts in found.values()]
+
+
+def levelled(bursts: Sequence[Sample]) -> list[Sample]:
+    """The bursts of one cell at its quiet level: what first and later packets took beyond the node's own times is less (f8)."""
+    emptied = [each.emptied_ns for each in bursts]
+    first = _factors([_median(beyond(each)) for each in bursts], [[_median(each.established_ns) for each in bursts], emptied])
+    later = _factors(
+        [_median(beyond(each, later=True)) for each in bursts], [[each.base_established_ns for each in bursts], emptied]
+    )  # fmt: skip
+    return [
+        replace(each, first_ns=_own(each) + beyond(each) * one, established_ns=_own(each, later=True) + beyond(each, later=True) * other)
+        for each, one, other in zip(bursts, first, later, strict=True)
+    ]
+
+
+def beyond(sample: Sample, *, later: bool = False) -> Array:
+    """First (or later) packets' times (f8, ns) without what the node takes for a packet anyway; of the baseline itself, with it."""
+    return (sample.established_ns if later else sample.first_ns) - _own(sample, later=later)
+
+
+def slowed(bursts: Sequence[Sample]) -> int:
+    """How many of a cell's bursts something else slowed by a tenth and more, as their later packets or caches tell."""
+    told = np.array([[_median(each.established_ns), each.emptied_ns] for each in bursts])
+    return int((told > SLOWED * _quiet(told)).any(axis=1).sum())
+
+
+def _own(sample: Sample, *, later: bool = False) -> float:
+    return 0.0 if sample.mode == BASELINE else sample.base_established_ns if later else sample.base_first_ns
+
+
+def _factors(times_ns: Sequence[float], told_ns: Sequence[Sequence[float]]) -> Array:
+    """What to multiply each burst's times by (f8), from its median and what is told of the machine beside it, a row for each kind.
+
+    More of anything else never makes packets faster: a kind that seems to is left out.
+    """
+    told = np.array(told_ns).T
+    known = np.isfinite(told).any(axis=0)
+    told = np.log(np.maximum(told[:, known], LEAST_NS))
+    times = np.log(np.maximum(times_ns, LEAST_NS))
+    usable = np.isfinite(times) & np.isfinite(told).all(axis=1)
+    if usable.sum() < FEWEST:
+        return np.ones(len(times))
+    from_quiet = told - _quiet(told[usable])
+    kinds = np.flatnonzero(np.ptp(told[usable], axis=0) > 0)
+    while len(kinds):
+        slopes = _slopes(from_quiet[usable][:, kinds], times[usable])
+        if (slopes >= 0).all():
+            slower: Array = np.nan_to_num(from_quiet[:, kinds]) @ slopes
+            return np.exp(-slower)
+        kinds = kinds[slopes >= 0]
+    return np.ones(len(times))
+
+
+def _slopes(x: Array, y: Array) -> Array:
+    """Of `y` (n) against each column of `x` (n, kinds), by Huber's M-estimate: a burst far from the line is no reason to turn it."""
+    every = np.column_stack([np.ones(len(y)), x])
+    weights: Array = np.ones(len(y))
+    found: Array = np.zeros(every.shape[1])
+    for _ in range(TIMES):
+        root = np.sqrt(weights)
+        found = np.linalg.lstsq(every * root[:, None], y * root, rcond=None)[0]
+        off = np.abs(y - every @ found)
+        weights = np.minimum(1, HUBER * np.median(off) / np.maximum(off, 1e-12))
+    return found[1:]
+
+
+def _quiet(told: Array) -> Array:
+    return np.array([np.quantile(each, QUIET_SHARE) if len(each) else np.nan for each in (kind[np.isfinite(kind)] for kind in told.T)])
+
+
+def _median(times: Array) -> float:
+    return float(np.median(times)) if len(times) else np.nan
