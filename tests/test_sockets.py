@@ -23,7 +23,7 @@ from tracer.cluster import Owner, Timeline
 from tracer.cluster.containers import container_of
 from tracer.evidence import CONNECT, SOCKET
 from tracer.socket_owners import said_of
-from tracer.sockets import SocketLookup, SocketTable, gather
+from tracer.sockets import SocketLookup, SocketTable, gather, with_rewrite
 from tracer.trace import trace
 
 S = 1_000_000_000
@@ -210,7 +210,8 @@ TOLD: tuple[tuple[str, tuple[int, int, int], list[Translation], list[Translation
 def test_what_a_socket_tells_of_translations(codes: tuple[int, int, int], known: list[Translation], expected: list[Translation]) -> None:
     found = lookup(("connect", TCP, 5.0, *codes, 1))
     spans = {(NODE, WIRE): (5 * S, 6 * S)}
-    assert found.translations(known, found.client(spans), spans) == expected
+    rewrite = found.rewrite(found.client(spans), spans)
+    assert (known if rewrite is None else with_rewrite(known, rewrite)) == expected
 
 
 LISTENS = {"event": "listen", "remote": None, "netns": 1, "command": "nginx", "cgroup": "/pods/a"}

@@ -50,7 +50,9 @@ def seen_by(*connections: list[Sighting]) -> tuple[Places, dict[int, list[Passag
     bounds = np.cumsum([0, *map(len, connections)])
     towards = forward > 0
     found = places(bounds, {"node": node, "time_ns": time_ns}, code, towards, table_of_ends())
-    return found, passages(found, bounds, towards, identity.astype("u8") << np.uint64(32), time_ns)
+    told = passages(found, towards, identity.astype("u8") << np.uint64(32), time_ns)
+    each = {connection: told.of(connection, found) for connection in range(len(connections))}
+    return found, {connection: its for connection, its in each.items() if its}
 
 
 def test_a_tuple_that_only_replies_had_is_half_translated() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from wire import Row, datagram, packet, traced, tuple_of
+from wire import Row, datagram, packet, tuple_of
+from wire import traced as traced_rows
 
 from probes.decode.numbers import IN, OUT
 from probes.schema import size
+from tracer import ways
+from tracer.pipeline import reconstruct
 from tracer.status import STATUSES
+from tracer.trace import Trace
 
 C, S, V = "10.0.0.1:40000", "10.0.0.2:80", "10.96.0.1:80"
 SECOND = 1000.0
@@ -44,7 +49,7 @@ LIFETIMES: tuple[tuple[str, list[Row], int], ...] = (
 
 @pytest.mark.parametrize(("rows", "count"), [case[1:] for case in LIFETIMES], ids=[case[0] for case in LIFETIMES])
 def test_lifetimes_of_a_tuple(rows: list[Row], count: int) -> None:
-    found = traced(rows)
+    found = traced_rows(rows)
     assert size(found.connections) == count
     assert {tuple_of(found, code) for code in found.connections["original"].tolist()} == {f"{C} > {S}"}
 
@@ -66,12 +71,12 @@ STATUS: tuple[tuple[str, list[Row], str], ...] = (
 
 @pytest.mark.parametrize(("rows", "status"), [case[1:] for case in STATUS], ids=[case[0] for case in STATUS])
 def test_status(rows: list[Row], status: str) -> None:
-    found = traced(rows)
+    found = traced_rows(rows)
     assert [STATUSES[code] for code in found.connections["status"].tolist()] == [status]
 
 
 def test_a_connection_seen_from_its_middle_has_its_well_known_port_as_server() -> None:
-    found = traced([packet(0, S, C, seq=500, ack=600, length=10), packet(1, C, S, seq=600, ack=510)])
+    found = traced_rows([packet(0, S, C, seq=500, ack=600, length=10), packet(1, C, S, seq=600, ack=510)])
     assert tuple_of(found, int(found.connections["original"][0])) == f"{C} > {S}"
 
 
@@ -98,7 +103,7 @@ AGAIN: tuple[tuple[str, list[Row], int], ...] = (
 
 @pytest.mark.parametrize(("rows", "count"), [case[1:] for case in AGAIN], ids=[case[0] for case in AGAIN])
 def test_what_was_sent_again(rows: list[Row], count: int) -> None:
-    found = traced([*handshake(0), *rows] if rows[0] is DATA else rows)
+    found = traced_rows([*handshake(0), *rows] if rows[0] is DATA else rows)
     assert found.connections["retransmissions"].tolist() == [count]
     assert size(found.losses) == count
 
@@ -112,7 +117,7 @@ def test_the_point_that_first_missed_a_packet_is_named_and_only_if_it_saw_it_aga
         DATA | {"point": 0},
         *(again | {"point": point, "time_ns": again["time_ns"] + point * 1000, "ttl": 64 - point} for point in (0, 1, 2)),
     ]
-    found = traced(rows, "node-a/veth1", "node-a/eth0", "node-b/eth0")
+    found = traced_rows(rows, "node-a/veth1", "node-a/eth0", "node-b/eth0")
     assert [found.losses[name].tolist() for name in ("last_point", "missed_point", "again_ns", "seq")] == [[0], [1], [10**9], [101]]
 
 
@@ -121,7 +126,7 @@ def test_dnat_is_told_by_packets_alone() -> None:
     rows += [row | {"point": 1, "time_ns": row["time_ns"] + 1000, "direction": OUT, "ttl": 63} for row in handshake(0)[:1]]
     rows += [handshake(0)[1] | {"point": 1, "direction": IN}, handshake(0, dst=V)[1] | {"point": 0, "direction": OUT, "ttl": 63}]
     rows[-1]["time_ns"] += 1000
-    found = traced(rows, "node-a/veth1", "node-a/eth0")
+    found = traced_rows(rows, "node-a/veth1", "node-a/eth0")
     assert [tuple_of(found, int(found.connections[name][0])) for name in ("original", "translated")] == [f"{C} > {V}", f"{C} > {S}"]
     assert size(found.translations) == 1
     assert found.connections["handshake_ns"].tolist() == [1_001_000]
@@ -130,9 +135,21 @@ def test_dnat_is_told_by_packets_alone() -> None:
 def test_connections_that_only_look_alike_stay_apart() -> None:
     """The same packets but for the sequence number, the same addresses but for the port."""
     one, other = handshake(0), handshake(0, isn=101, src="10.0.0.1:40001")
-    assert size(traced([*one, *other]).connections) == 2
+    assert size(traced_rows([*one, *other]).connections) == 2
 
 
 def test_nothing_gives_nothing() -> None:
-    found = traced([])
+    found = traced_rows([])
     assert [size(table) for table in (found.connections, found.hops, found.translations, found.losses)] == [0, 0, 0, 0]
+
+
+def test_connections_that_are_alike_go_the_way_that_each_would_alone(traced: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle, shared = traced.bundle, traced.tables
+    told: list[int] = []
+    monkeypatch.setattr(ways, "alike", lambda known, *_: np.arange(len(known.bits), dtype="u8"))
+    monkeypatch.setattr(ways, "way", lambda *each, way=ways.way: told.append(each[1]) or way(*each))
+    alone = reconstruct(bundle.observations, bundle.points, bundle.ledgers, bundle.sockets)
+    assert told == list(range(size(shared.connections)))
+    assert alone.problems == shared.problems
+    for one, other in ((alone.connections, shared.connections), (alone.translations, shared.translations), (alone.hops, shared.hops)):
+        assert {name: column.tolist() for name, column in one.items()} == {name: column.tolist() for name, column in other.items()}

@@ -1,17 +1,15 @@
-"""The order of a connection's translations and visits, told once for all connections of one shape: most are alike.
+"""The order of a connection's translations and visits.
 
-A shape has numbers of its own for what differs: nodes by their rank on the path (0 is nearest to the client), tuples as they first appear.
+Nodes go by their rank on the path (0 is nearest to the client), tuples by any numbers.
 """
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 from tracer.chains import Translation, chain
 from tracer.visits import visits
 
-SHAPES = 1 << 14
 Seen = tuple[int, int, bool]  # (node, tuple, whether it is no half-translated copy)
 Step = tuple[int, int, int]  # (node, tuple before, tuple after)
 
@@ -32,7 +30,6 @@ class Arrangement:
     first_seen: int
 
 
-@functools.lru_cache(SHAPES)
 def arrangement(seen: tuple[Seen, ...], steps: tuple[Step, ...]) -> Arrangement:
     """How connections are arranged that have these places, each node's next to each other, and these translations."""
     rank = {node: node for node, _, _ in seen}

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, pairwise
 
 import numpy as np
 
 from probes.decode.numbers import SCTP, TCP, TIMESTAMPS
 from probes.schema import Array, Table
 from tracer import evidence
-from tracer.arrangement import arrangement
-from tracer.chains import Ends, Translation, translations_seen
-from tracer.ledger_lookup import LedgerLookup
+from tracer.chains import Translation
+from tracer.ledger_lookup import held
 from tracer.passages import passages
 from tracer.places import Places, places
 from tracer.schema import TRANSLATIONS
 from tracer.sockets import SocketLookup
-from tracer.tuples import mix
-from tracer.visits import Place
+from tracer.ways import Evidence, slots, ways
 
 JOINED = ("row", "time_ns", "tuple", "node", "point", "identity", "strong")
-CHUNK = 1 << 14  # connections whose columns are lists at the same time
 
 
 @dataclass(slots=True)
@@ -67,8 +63,11 @@ def identity_evidence(joined: Joined, observations: Table) -> Array:
     return np.where(lowest != highest, bits | evidence.TUPLE * (bits == 0), 0)
 
 
-def node_ranks(joined: Joined, observations: Table) -> dict[int, list[int]]:
-    """Per connection seen on several nodes, its nodes in path order: each routing node takes one off the TTL; time only breaks ties."""
+def node_ranks(joined: Joined, observations: Table) -> Array:
+    """Which node of its path (int64, from 0) each connection's next one is, as they stand in `joined`.
+
+    Each routing node takes one off the TTL; time only breaks ties.
+    """
     sightings = joined.sightings
     pair = joined.connection << 32 | sightings["node"].astype("i8")
     begin = np.flatnonzero(np.diff(pair, prepend=-1))
@@ -78,9 +77,8 @@ def node_ranks(joined: Joined, observations: Table) -> dict[int, list[int]]:
     replies = np.minimum.reduceat(np.where(ahead, 255, ttl), begin)  # the other way round: replies have the lowest TTL near the client
     first = np.minimum.reduceat(sightings["time_ns"], begin)
     order = np.lexsort((pairs & 0xFFFF_FFFF, first, replies, -lowest, -highest, pairs >> 32))
-    ranks: dict[int, list[int]] = {}
-    for value in pairs[order].tolist():
-        ranks.setdefault(value >> 32, []).append(value & 0xFFFF_FFFF)
+    ranks = np.empty(len(order), "i8")
+    ranks[order] = np.arange(len(order)) - np.searchsorted(pairs >> 32, pairs >> 32)  # those of a connection stay where they are together
     return ranks
 
 
@@ -107,75 +105,65 @@ class Paths:
     positions: Array
 
 
-def paths(
-    joined: Joined, tuples: Table, ranks: dict[int, list[int]], bits: Array, ledger: LedgerLookup, sockets: SocketLookup | None = None
-) -> Paths:
+def paths(joined: Joined, tuples: Table, ranks: Array, bits: Array, entries: Table, sockets: SocketLookup | None = None) -> Paths:
     """The `Paths` of all connections."""
     sightings, count = joined.sightings, len(joined.bounds) - 1
     seen = places(joined.bounds, sightings, joined.towards, joined.forward, tuples)
-    passed = passages(seen, joined.bounds, joined.forward, sightings["identity"], sightings["time_ns"])
-    sources, destinations = (_end_codes(tuples, side) for side in ("src", "dst"))
-    numbers, facts, rows = array("q"), array("q"), array("q")
-    problems: dict[int, list[str]] = {}
-    for connection, told, everywhere, where, start_ns, end_ns in _by_connection(seen, bits):
-        known: list[Translation] = []
-        if connection in passed:
-            ends: dict[int, Ends] = {code: (sources[code], destinations[code]) for passage in passed[connection] for code in passage.order}
-            known = translations_seen(passed[connection], ends, told)
-        known, origin, confirmed = ledger.translations(known, list(where), start_ns, end_ns)
-        client, server = -1, -1
-        if sockets is not None:
-            client, server = sockets.client(where), sockets.server(where)
-            known = sockets.translations(known, client, where) if client >= 0 else known
-        ranked = ranks[connection]
-        rank = {node: position for position, node in enumerate(ranked)}
-        codes = list(dict.fromkeys([*(code for _, code in everywhere), *(code for step in known for code in (step.before, step.after))]))
-        number = {code: position for position, code in enumerate(codes)}
-        found = arrangement(
-            tuple([(rank[node], number[code], (node, code) in where) for node, code in everywhere]),
-            tuple([(rank[step.node], number[step.before], number[step.after]) for step in known]),
-        )
-        numbers.extend(found.visited)
-        whole = told | (evidence.CONNTRACK if confirmed else 0)
-        for step in known:
-            whole |= step.evidence
-        codes.append(-1)  # for what cannot be told
-        chained = codes[found.original], codes[found.translated]
-        facts.extend((*chained, whole, ranked[found.first_node], codes[found.first_seen], origin, client, server))
-        for position, place in enumerate(found.steps):
-            step = known[place]
-            rows.extend((connection, position, step.node, step.before, step.after, step.evidence))
-        if found.problems:
-            problems[connection] = list(found.problems)
-    original, translated, evidences, first_nodes, first_seen, origins, clients, servers = np.frombuffer(facts, "i8").reshape(count, 8).T
-    steps = np.frombuffer(rows, "i8").reshape(-1, len(TRANSLATIONS.columns)).T
-    translations = {column.name: values.astype(column.dtype) for column, values in zip(TRANSLATIONS.columns, steps, strict=True)}
+    connection = seen.connection
+    passed = passages(seen, joined.forward, sightings["identity"], sightings["time_ns"])
+    start_ns = np.minimum.reduceat(np.where(seen.copy, np.iinfo("i8").max, seen.first_ns), seen.bounds[:-1])
+    end_ns = np.maximum.reduceat(np.where(seen.copy, np.iinfo("i8").min, seen.last_ns), seen.bounds[:-1])
+    clients, servers, rewrites = np.full(count, -1), np.full(count, -1), dict[int, Translation]()
+    if sockets is not None:
+        rewrites = _sockets(seen, sockets, clients, servers)
+    next_node = (np.diff(connection, prepend=-1) != 0) | (np.diff(seen.node, prepend=-1) != 0)
+    known = Evidence(seen, ranks[np.cumsum(next_node) - 1], passed, held(entries, seen, start_ns, end_ns), bits, rewrites)
+    tuples_of = slots(known)
+    found, number = ways(known, tuples, tuples_of)
+    first_place, first_slot = seen.bounds[:-1], tuples_of.bounds[:-1]
+
+    def each(name: str) -> Array:
+        return np.array([getattr(way, name) for way in found], "i8")[number]
+
+    def code(name: str) -> Array:
+        slot = each(name)
+        return np.where(slot < 0, -1, tuples_of.code[first_slot + slot])
+
+    origin = each("origin")
+    whose, position, steps = _ragged([way.steps for way in found], number, 4)
+    translations = {
+        "connection": whose, "position": position, "node": seen.node[first_place[whose] + steps[0]],
+        "before": tuples_of.code[first_slot[whose] + steps[1]], "after": tuples_of.code[first_slot[whose] + steps[2]], "evidence": steps[3],
+    }  # fmt: skip
+    *_, (visited,) = _ragged([[(visit,) for visit in way.visited] for way in found], number, 1)
+    told = np.array([bool(way.problems) for way in found], bool)[number]
     return Paths(
-        original, translated, evidences, first_nodes, first_seen, origins, clients, servers, translations, problems,
-        np.frombuffer(numbers, "i8")[seen.of],
+        code("original"), code("translated"), each("evidence"), seen.node[first_place + each("first_node")], code("first_seen"),
+        np.where(origin < 0, -1, seen.node[first_place + origin]), clients, servers,
+        {column.name: translations[column.name].astype(column.dtype) for column in TRANSLATIONS.columns},
+        {which: list(found[number[which]].problems) for which in np.flatnonzero(told).tolist()}, visited[seen.of],
     )  # fmt: skip
 
 
-def _end_codes(tuples: Table, side: str) -> array[int]:
-    """For each tuple a number that is the same where its source ("src") or destination ("dst") is."""
-    return array("Q", mix(tuples[f"{side}_hi"], tuples[f"{side}_lo"], tuples[f"{side[0]}port"]).tobytes())
+def _ragged(rows: Sequence[Sequence[Sequence[int]]], number: Array, columns: int) -> tuple[Array, Array, Array]:
+    """`rows[number[i]]` of each i, one behind the other: `(i, which of its rows, the columns)`, all int64."""
+    sizes = np.array([len(each) for each in rows], "i8")
+    table = np.array([row for each in rows for row in each], "i8").reshape(-1, columns).T
+    count = sizes[number]
+    whose = np.repeat(np.arange(len(number)), count)
+    within = np.arange(len(whose)) - np.repeat(np.cumsum(count) - count, count)
+    return whose, within, table[:, (np.cumsum(sizes) - sizes)[number][whose] + within]
 
 
-Spans = dict[Place, tuple[int, int]]
-
-
-def _by_connection(seen: Places, bits: Array) -> Iterator[tuple[int, int, list[Place], Spans, int, int]]:
-    """Each connection, its evidence, its places, when each but the half-translated copies was first and last seen, and all of these."""
-    bounds = seen.bounds.tolist()
-    start_ns = np.minimum.reduceat(np.where(seen.copy, np.iinfo("i8").max, seen.first_ns), seen.bounds[:-1]) if len(bits) else bits
-    end_ns = np.maximum.reduceat(np.where(seen.copy, np.iinfo("i8").min, seen.last_ns), seen.bounds[:-1]) if len(bits) else bits
-    for start in range(0, len(bits), CHUNK):
-        end = min(start + CHUNK, len(bits))
-        part = slice(bounds[start], bounds[end])
-        columns = (getattr(seen, name)[part].tolist() for name in ("node", "code", "first_ns", "last_ns", "copy"))
-        rows = zip(*columns, strict=True)
-        each = zip(*(column[start:end].tolist() for column in (bits, start_ns, end_ns)), strict=True)
-        for connection, (told, first_ns, last_ns) in enumerate(each, start):
-            here = list(islice(rows, bounds[connection + 1] - bounds[connection]))
-            spans = {(node, code): (first, last) for node, code, first, last, copy in here if not copy}
-            yield connection, told, [(node, code) for node, code, *_ in here], spans, first_ns, last_ns
+def _sockets(seen: Places, sockets: SocketLookup, clients: Array, servers: Array) -> dict[int, Translation]:
+    """Put the sockets of both ends of each connection into `clients` and `servers`; by connection, what a client's tells of its tuple."""
+    rewrites = {}
+    columns = (seen.node, seen.code, seen.first_ns, seen.last_ns, ~seen.copy)
+    for connection, (first, end) in enumerate(pairwise(seen.bounds.tolist())):
+        node, code, first_ns, last_ns, whole = (column[first:end].tolist() for column in columns)
+        where = dict(compress(zip(zip(node, code, strict=True), zip(first_ns, last_ns, strict=True), strict=True), whole))
+        clients[connection], servers[connection] = client, _ = sockets.client(where), sockets.server(where)
+        rewrite = sockets.rewrite(client, where) if client >= 0 else None
+        if rewrite is not None:
+            rewrites[connection] = rewrite
+    return rewrites

@@ -1,100 +1,145 @@
-"""Asking the ledger about one connection's tuples."""
+"""Asking the ledger about the tuples of connections."""
 
 from __future__ import annotations
 
-from probes.schema import Table
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from probes.schema import Array, Table, size
 from tracer import evidence
 from tracer.chains import Translation
+from tracer.places import Places
 
 # A NEW line is printed after its packet: 80 ms late and more under load. Before it only by what two clocks of one node may differ.
 LATE_NS, EARLY_NS = 10_000_000_000, 200_000_000
 
 Place = tuple[int, int]  # (node, tuple)
-Entry = tuple[int, int, int, int]  # (first_ns, last_ns, tuple before, tuple after); see ENTRIES
 Found = dict[tuple[int, int, int], Translation]  # by (node, before, after)
 
 
-class LedgerLookup:
-    """Translations that nodes' ledgers hold, by the tuples seen on packets."""
+class Told(NamedTuple):
+    """What a node's ledger tells of a tuple of a connection.
 
-    def __init__(self, entries: Table) -> None:
-        self._before: dict[Place, list[Entry]] = {}  # of what leaves a node as it came, too
-        self._moved: dict[Place, list[Entry]] = {}
-        self._after: dict[Place, list[Entry]] = {}
-        columns = (entries[name].tolist() for name in ("node", "first_ns", "last_ns", "before", "after"))
-        for node, first_ns, last_ns, before, after in zip(*columns, strict=True):
-            entry = first_ns, last_ns, before, after
-            self._before.setdefault((node, before), []).append(entry)
-            if before != after:
-                self._moved.setdefault((node, before), []).append(entry)
-                self._after.setdefault((node, after), []).append(entry)
+    It `became` others that the connection has too; it came `out_of` one, and was turned `into` one, when the connection began (-1 where
+    there is none, or none can be told); it was `kept` as it is.
+    """
 
-    def translations(self, known: list[Translation], seen: list[Place], start_ns: int, end_ns: int) -> tuple[list[Translation], int, bool]:
-        """Complete and confirm `known` (from packets) by the ledger. `seen` has (node, client's tuple) of every sighting.
-
-        Returns the translations, the node whose own socket the client is (its tuple before NAT is never on a wire; -1 where not so), and
-        whether the ledger confirms at least one of the tuples. Where packets and ledger disagree on a node, the ledger's entry counts if
-        both its tuples were seen.
-        """
-        places = list(dict.fromkeys(seen))
-        codes = {code for _, code in places}
-        found, confirmed = self._between_seen(places, codes, start_ns, end_ns)
-        settled = {node for node, _, _ in found}
-        for translation in known:
-            key = translation.node, translation.before, translation.after
-            if key in found:
-                found[key].evidence |= translation.evidence
-            elif translation.node not in settled:
-                found[key] = translation
-        origin = self._add_unseen(found, places, codes, start_ns, end_ns)
-        told = any(translation.evidence & evidence.CONNTRACK for translation in found.values())
-        return list(found.values()), origin, confirmed or told
-
-    def _between_seen(self, places: list[Place], codes: set[int], start_ns: int, end_ns: int) -> tuple[Found, bool]:
-        """Translations of which both tuples were seen, and whether the ledger says of any tuple that it was not translated."""
-        found: Found = {}
-        untranslated = False
-        for node, code in places:
-            for entry in self._before.get((node, code), ()):
-                after = entry[3]
-                if not _at(entry, start_ns, end_ns):
-                    continue
-                untranslated = untranslated or after == code
-                if after != code and after in codes:
-                    found[node, code, after] = Translation(node, code, after, evidence.CONNTRACK)
-        return found, untranslated
-
-    def _add_unseen(self, found: Found, places: list[Place], codes: set[int], start_ns: int, end_ns: int) -> int:
-        """Add to `found` translations of which one tuple was never on a wire; returns the node whose own socket the client is, or -1."""
-        origin = -1
-        made = {(node, after) for node, _, after in found}
-        for node, code in places:
-            entries = self._after.get((node, code))
-            if entries is not None and (node, code) not in made:
-                entry = _nearest(entries, start_ns, end_ns)
-                if entry is not None and entry[2] not in codes:
-                    found[node, entry[2], code] = Translation(node, entry[2], code, evidence.CONNTRACK)
-                    origin = node
-        told = {(node, code) for node, *both in found for code in both}
-        for node, code in places:
-            entries = self._moved.get((node, code))
-            if entries is not None and (node, code) not in told:
-                entry = _nearest(entries, start_ns, end_ns)
-                if entry is not None:
-                    found[node, code, entry[3]] = Translation(node, code, entry[3], evidence.CONNTRACK)
-                    told |= {(node, code), (node, entry[3])}
-        return origin
+    became: tuple[int, ...] = ()
+    out_of: int = -1
+    into: int = -1
+    kept: bool = False
 
 
-def _at(entry: Entry, start_ns: int, end_ns: int) -> bool:
-    """Whether an entry was there at some time from `start_ns` to `end_ns`."""
-    return entry[0] <= end_ns + LATE_NS and entry[1] >= start_ns  # a beginning that is not known is negative
+@dataclass(frozen=True, slots=True)
+class Held:
+    """`Told` of all places, as columns: `out_of`, `into` (int64) and `kept` (bool) have an entry per place.
+
+    `places` has a place for each tuple that it became, in order, and `became` a place of the same connection that has that tuple.
+    """
+
+    out_of: Array
+    into: Array
+    kept: Array
+    places: Array
+    became: Array
+
+    def told(self, first: int, end: int, code: Array) -> list[Told]:
+        """That of places `first` to `end`; `code` are the tuples of all."""
+        became: list[list[int]] = [[] for _ in range(first, end)]
+        begin, after = np.searchsorted(self.places, (first, end)).tolist()
+        for place, other in zip(self.places[begin:after].tolist(), code[self.became[begin:after]].tolist(), strict=True):
+            became[place - first].append(other)
+        columns = (self.out_of[first:end].tolist(), self.into[first:end].tolist(), self.kept[first:end].tolist())
+        return [Told(tuple(others), *rest) for others, *rest in zip(became, *columns, strict=True)]
 
 
-def _nearest(entries: list[Entry], start_ns: int, end_ns: int) -> Entry | None:
-    """The one of `entries` that began when the connection did; None where that cannot be told."""
-    possible = [entry for entry in entries if _at(entry, start_ns, end_ns)]
-    if len(possible) == 1:
-        return possible[0]
-    began = [entry for entry in possible if start_ns - EARLY_NS <= entry[0] <= start_ns + LATE_NS]
-    return min(began, key=lambda entry: entry[0]) if began else None
+def held(entries: Table, seen: Places, start_ns: Array, end_ns: Array) -> Held:
+    """What `entries` have of places, but for half-translated copies; connections last from `start_ns` to `end_ns` (int64 ns of each)."""
+    connection, nothing = seen.connection, np.full(len(seen.code), -1)
+    if not size(entries):
+        none = np.empty(0, "i8")
+        return Held(nothing, nothing, np.zeros(len(nothing), bool), none, none)
+    start_ns, end_ns = start_ns[connection], end_ns[connection]
+
+    def lasting(side: str) -> tuple[Array, Array]:
+        """Places and entries that have their tuple on this side and are there at some time of their connection."""
+        place, entry = _matches(seen.node << 32 | seen.code, entries["node"].astype("i8") << 32 | entries[side])
+        there = (entries["first_ns"][entry] <= end_ns[place] + LATE_NS) & (entries["last_ns"][entry] >= start_ns[place])
+        there &= ~seen.copy[place]  # a beginning that is not known is negative
+        return place[there], entry[there]
+
+    def nearest(place: Array, entry: Array, side: str) -> Array:
+        """The tuple on that side of the one entry of each place, or of the first of those that began when the connection did."""
+        first_ns = entries["first_ns"][entry]
+        began = (first_ns >= start_ns[place] - EARLY_NS) & (first_ns <= start_ns[place] + LATE_NS)
+        order = np.lexsort((first_ns, ~began, place))
+        place, entry, began = place[order], entry[order], began[order]
+        first = np.flatnonzero(np.diff(place, prepend=-1))
+        told = first[began[first] | (np.diff(first, append=len(place)) == 1)]
+        found = nothing.copy()
+        found[place[told]] = entries[side][entry[told]]
+        return found
+
+    place, entry = lasting("before")
+    moved = entries["before"][entry] != entries["after"][entry]
+    kept = np.zeros(len(nothing), bool)
+    kept[place[~moved]] = True
+    place, entry = place[moved], entry[moved]
+    whole = np.flatnonzero(~seen.copy)
+    pair, other = _matches(connection[place] << 32 | entries["after"][entry], connection[whole] << 32 | seen.code[whole])
+    once = np.flatnonzero(np.diff(pair, prepend=-1))  # several nodes may have it
+    back, before = lasting("after")
+    back, before = (each[entries["before"][before] != entries["after"][before]] for each in (back, before))
+    return Held(nearest(back, before, "before"), nearest(place, entry, "after"), kept, place[pair[once]], whole[other[once]])
+
+
+def _matches(keys: Array, others: Array) -> tuple[Array, Array]:
+    """`(row of keys, row of others)` of all that are equal, in the order of both."""
+    order = np.argsort(others, kind="stable")
+    there = others[order]
+    first = np.searchsorted(there, keys)
+    counts = np.searchsorted(there, keys, side="right") - first
+    rows = np.repeat(np.arange(len(keys)), counts)
+    return rows, order[np.arange(len(rows)) + np.repeat(first - np.cumsum(counts) + counts, counts)]
+
+
+def completed(known: list[Translation], places: Sequence[Place], told: Sequence[Told]) -> tuple[list[Translation], int]:
+    """Complete and confirm `known` (translations of a connection, from packets) by what ledgers `told` of its `places`.
+
+    Returns the translations and the node whose own socket the client is (its tuple before NAT is never on a wire; -1 where not so). Where
+    packets and ledger disagree on a node, the ledger's entry counts if both its tuples were seen.
+    """
+    codes = {code for _, code in places}
+    found: Found = {
+        (node, code, after): Translation(node, code, after, evidence.CONNTRACK)
+        for (node, code), each in zip(places, told, strict=True)
+        for after in each.became
+    }
+    settled = {node for node, _, _ in found}
+    for translation in known:
+        key = translation.node, translation.before, translation.after
+        if key in found:
+            found[key].evidence |= translation.evidence
+        elif translation.node not in settled:
+            found[key] = translation
+    origin = _add_unseen(found, places, codes, told)
+    return list(found.values()), origin
+
+
+def _add_unseen(found: Found, places: Sequence[Place], codes: set[int], told: Sequence[Told]) -> int:
+    """Add to `found` translations of which one tuple was never on a wire; returns the node whose own socket the client is, or -1."""
+    origin = -1
+    made = {(node, after) for node, _, after in found}
+    for (node, code), each in zip(places, told, strict=True):
+        if each.out_of >= 0 and (node, code) not in made and each.out_of not in codes:
+            found[node, each.out_of, code] = Translation(node, each.out_of, code, evidence.CONNTRACK)
+            origin = node
+    known = {(node, code) for node, *both in found for code in both}
+    for (node, code), each in zip(places, told, strict=True):
+        if each.into >= 0 and (node, code) not in known:
+            found[node, code, each.into] = Translation(node, code, each.into, evidence.CONNTRACK)
+            known |= {(node, code), (node, each.into)}
+    return origin

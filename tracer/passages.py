@@ -132,9 +132,36 @@ def _order_tuples(  # noqa: PLR0913, PLR0917 - columns
                 gap_ns[pairs_at[group] + at * count + other] = gaps[final[at], final[other]]
 
 
-def passages(places: Places, bounds: Array, forward: Array, identity: Array, time_ns: Array) -> dict[int, list[Passage]]:
-    """By connection, the `Passage` of every node that saw several of its tuples; the columns are those of sightings, by connection."""
-    connection = np.repeat(np.arange(len(bounds) - 1), np.diff(places.bounds))
+@dataclass(frozen=True, slots=True)
+class Passages:
+    """The `Passage` of every node that saw several tuples of a connection, as columns.
+
+    Passage p is of the places `place_of[at[p]:at[p + 1]]`, in order; its gaps (ns by two of them, -1 where no packet had both) are
+    `gap_ns[pairs_at[p]:pairs_at[p + 1]]`. `connection` and `node` have an entry per passage.
+    """
+
+    connection: Array
+    node: Array
+    at: Array
+    place_of: Array
+    pairs_at: Array
+    gap_ns: Array
+
+    def of(self, connection: int, places: Places) -> list[Passage]:
+        """Those of one connection."""
+        found = []
+        for which in range(*np.searchsorted(self.connection, (connection, connection + 1)).tolist()):
+            here = self.place_of[self.at[which] : self.at[which + 1]]
+            codes, answered = places.code[here].tolist(), (places.asked_at[here] >= 0) & (places.answered_at[here] >= 0)
+            gaps = self.gap_ns[self.pairs_at[which] : self.pairs_at[which + 1]].tolist()
+            pairs = {pair: gap for pair, gap in zip(product(codes, codes), gaps, strict=True) if gap >= 0}
+            found.append(Passage(int(self.node[which]), codes, frozenset(compress(codes, answered.tolist())), pairs))
+        return found
+
+
+def passages(places: Places, forward: Array, identity: Array, time_ns: Array) -> Passages:
+    """The `Passages` of all connections; the columns are those of sightings, by connection."""
+    connection = places.connection
     begins = np.ones(len(connection), bool)
     begins[1:] = (np.diff(connection) != 0) | (np.diff(places.node) != 0)
     first = np.flatnonzero(begins)
@@ -146,22 +173,13 @@ def passages(places: Places, bounds: Array, forward: Array, identity: Array, tim
     to_row = np.append(from_row[1:], len(places.of))
     first, end, from_row, to_row, whole = first[several], end[several], from_row[several], to_row[several], whole[several]
     order = np.full(len(begins), -1)
-    pairs_at = np.cumsum(whole**2) - whole**2
-    gap_ns = np.full(int((whole**2).sum()), -1)
+    at, pairs_at = (np.append(0, np.cumsum(each)) for each in (whole, whole**2))
+    gap_ns = np.full(int(pairs_at[-1]), -1)
     _order_tuples(
         from_row, to_row, first, end, places.copy, places.asked_at, places.answered_at, places.of, forward, identity, time_ns,
         int(whole.max(initial=1)), order, gap_ns, pairs_at,
     )  # fmt: skip
-    found: dict[int, list[Passage]] = {}
-    ordered = order[order >= 0]  # group after group
-    both = (places.asked_at >= 0) & (places.answered_at >= 0)
-    codes, answered, gaps_ns = places.code[ordered].tolist(), both[ordered].tolist(), gap_ns.tolist()
-    columns = (connection[first], places.node[first], np.cumsum(whole) - whole, whole, pairs_at)
-    for which, node, at, count, pairs in zip(*(column.tolist() for column in columns), strict=True):
-        here = codes[at : at + count]
-        gaps = {pair: gap for pair, gap in zip(product(here, here), gaps_ns[pairs : pairs + count * count], strict=True) if gap >= 0}
-        found.setdefault(which, []).append(Passage(node, here, frozenset(compress(here, answered[at : at + count])), gaps))
-    return found
+    return Passages(connection[first], places.node[first], at, order[order >= 0], pairs_at, gap_ns)
 
 
 def _first_rows(places: Places) -> Array:

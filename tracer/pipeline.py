@@ -19,7 +19,6 @@ from tracer.hops import handshake_times, hops
 from tracer.icmp_errors import attach, embedded
 from tracer.joins import Joining, join_legs
 from tracer.ledger import entries, ledger_tuples
-from tracer.ledger_lookup import LedgerLookup
 from tracer.legs import legs
 from tracer.losses import losses
 from tracer.orders import by_number, by_numbers_and_time
@@ -84,7 +83,7 @@ def reconstruct(
 
     bits, ranks = identity_evidence(joined, observations), node_ranks(joined, observations)
     lookup = SocketLookup(owned, reverse_codes(tuples)) if size(owned.table) else None
-    found, count = paths(joined, tuples, ranks, bits, LedgerLookup(entry_table), lookup), len(bits)
+    found, count = paths(joined, tuples, ranks, bits, entry_table, lookup), len(bits)
     about = attach(joined, observations, errors, codes[1], node_of_point)
     rejected = _rejections(observations, errors, about, count)
     status, answer_ns = statuses(joined, observations, rejected)

@@ -30,6 +30,22 @@ class Places:
     answered_at: Array
     copy: Array
 
+    @property
+    def connection(self) -> Array:
+        """That of each place."""
+        return np.repeat(np.arange(len(self.bounds) - 1), np.diff(self.bounds))
+
+
+@kernel
+def first_equal(bounds: Array, values: Array, found: Array) -> None:
+    """For each value the place, from the beginning of its group, of the first that is equal: group g is `bounds[g]:bounds[g + 1]`."""
+    for group in range(len(bounds) - 1):
+        for row in range(bounds[group], bounds[group + 1]):
+            place = bounds[group]
+            while values[place] != values[row]:
+                place += 1
+            found[row] = place - bounds[group]
+
 
 @kernel
 def _number_places(bounds: Array, node: Array, code: Array, of: Array, first_place: Array) -> int:
@@ -91,8 +107,8 @@ def places(bounds: Array, sightings: Table, towards: Array, forward: Array, tupl
     first_ns, last_ns = np.full(count, np.iinfo("i8").max), np.full(count, np.iinfo("i8").min)
     _describe_places(of, forward, sightings["time_ns"], asked_at, answered_at, first_ns, last_ns)
     first_row = np.where(asked_at < 0, answered_at, np.where(answered_at < 0, asked_at, np.minimum(asked_at, answered_at)))
-    code = towards[first_row]
+    node, code = (column[first_row].astype("i8") for column in (sightings["node"], towards))
     copy = np.zeros(count, bool)
     destination = mix(*(tuples[name][code] for name in ("dst_hi", "dst_lo", "dport")))
     _mark_copies(first_place, code, asked_at >= 0, destination, copy)
-    return Places(first_place, of, sightings["node"][first_row], code, first_ns, last_ns, asked_at, answered_at, copy)
+    return Places(first_place, of, node, code, first_ns, last_ns, asked_at, answered_at, copy)

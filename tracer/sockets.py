@@ -112,18 +112,14 @@ class SocketLookup:
         """The socket that they are for."""
         return self._first_found(self._servers, spans)
 
-    def translations(self, known: list[Translation], row: int, spans: Mapping[tuple[int, int], Span]) -> list[Translation]:
-        """`known`, with what the client's socket (`row`) tells of what became of its tuple before it was on the wire."""
+    def rewrite(self, row: int, spans: Mapping[tuple[int, int], Span]) -> Translation | None:
+        """What the client's socket (`row`) tells of what became of its tuple before it was on the wire; None where it stayed as it was."""
         before, after = self.asked[row], self._wire[row]
         if before == after:
-            return known
+            return None
         node = next(place for place, code in spans if code == after and row in self._clients.get((place, code), ()))
         own = self._own[row]
-        bits = evidence.CONNECT * (before != own) | evidence.SOCKET * (own != after)
-        same = [step for step in known if (step.node, step.after) == (node, after)]
-        for step in same:
-            step.evidence |= bits if step.before == before else 0
-        return known if same else [*known, Translation(node, before, after, bits)]
+        return Translation(node, before, after, evidence.CONNECT * (before != own) | evidence.SOCKET * (own != after))
 
     def _first_found(self, index: Mapping[tuple[int, int], list[int]], spans: Mapping[tuple[int, int], Span]) -> int:
         for place, (first, last) in spans.items():
@@ -145,3 +141,11 @@ class SocketLookup:
         near = [row for row in rows[max(place - 3, 0) : place + 3] if abs(self._time[row] - self._time[found[0]]) <= LATE_NS]
         namespaces = {self._netns[row] for row in near} - {0}  # where the kernel did not tell
         return -1 if len(namespaces) > 1 else found[0]  # two may both have 127.0.0.1
+
+
+def with_rewrite(known: list[Translation], rewrite: Translation) -> list[Translation]:
+    """`known` and what a client's socket tells: it confirms what packets or ledgers have for that node and tuple, if it is the same."""
+    same = [step for step in known if (step.node, step.after) == (rewrite.node, rewrite.after)]
+    for step in same:
+        step.evidence |= rewrite.evidence if step.before == rewrite.before else 0
+    return known if same else [*known, rewrite]
