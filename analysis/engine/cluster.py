@@ -114,5 +114,12 @@ def cluster(scheduler: str | None, processes: int | None, working: Working) -> I
         with connected as client:
             yield Cluster(client, working)
         return
-    with LocalCluster(n_workers=processes, threads_per_worker=1, dashboard_address=None) as here, Client(here) as client:
+    with workers_here(processes) as here, Client(here) as client:
         yield Cluster(client, working)
+
+
+def workers_here(processes: int | None) -> LocalCluster:
+    """So many workers on this machine, without a dashboard: also beside other runs, each with ports of its own."""
+    return LocalCluster(
+        n_workers=processes, threads_per_worker=1, dashboard_address=None, scheduler_kwargs={"dashboard_address": "127.0.0.1:0"}
+    )

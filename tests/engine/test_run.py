@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SAMPLES, Hopline
-from distributed import Client, LocalCluster
+from distributed import Client
 from processes import children
 
 from analysis.engine import cluster, room, spill
@@ -96,7 +96,7 @@ def test_a_process_that_is_killed_costs_time_only(made: Path) -> None:
 
 
 def test_a_worker_that_is_killed_costs_time_only(made: Path) -> None:
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as here, Client(here) as client:
+    with cluster.workers_here(2) as here, Client(here) as client:
         victim = next(iter(client.run(os.getpid).values()))
         done: list[str] = []
 

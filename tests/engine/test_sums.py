@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.engine import room, spill
+from analysis.engine.cluster import workers_here
 from analysis.engine.connections import Connections
 from analysis.engine.run import DASK, Asked, trace_connections
 from analysis.histograms import ERROR, HISTOGRAMS, histograms, middles
@@ -72,7 +73,7 @@ def test_by_way_of_files(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_on_dask_though_a_worker_is_killed(made: Path) -> None:
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as here, Client(here) as client:
+    with workers_here(2) as here, Client(here) as client:
         victim = next(iter(client.run(os.getpid).values()))
 
         def kill(what: str, count: int, total: int) -> None:
