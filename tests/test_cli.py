@@ -111,6 +111,14 @@ def test_what_is_no_time_is_refused(text: str, hopline: Hopline) -> None:
     assert "not a time" in run.err
 
 
+def test_numbers_are_numbers(hopline: Hopline) -> None:
+    for option, value, said in (("--limit", "many", "integer"), ("--limit", "-1", "0"), ("--min-confidence", "2", "1")):
+        run = hopline("trace", BUNDLE, option, value)
+        assert run.code == USAGE
+        assert option in run.err
+        assert said in run.err.partition(option)[2]
+
+
 def test_limit(hopline: Hopline) -> None:
     everything = parsed(hopline("trace", BUNDLE, "--json"))
     assert parsed(hopline("trace", BUNDLE, "--json", "--limit", "3")) == everything[:3]

@@ -134,6 +134,20 @@ def test_help_is_quick() -> None:
     assert loaded(HELP) & {"numpy", "numba", "pandas", "pyarrow", "kubernetes", "yaml"} == set()
 
 
+REFUSED = """
+import contextlib
+from analysis.commands import app
+with contextlib.suppress(SystemExit):
+    app(["trace", "bundle/", "--node", "node-a", "--protocol", "none"])
+"""
+
+
+def test_plain_arguments_are_quick() -> None:
+    """typer asks pydantic about each argument otherwise."""
+    assert "analysis.commands.trace" in loaded(REFUSED)
+    assert loaded(REFUSED) & {"pydantic", "numpy"} == set()
+
+
 def test_the_command_line_is_the_only_one_that_prints() -> None:
     for path in MODULES:
         if "/commands/" not in name_of(path):

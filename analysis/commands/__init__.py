@@ -10,6 +10,7 @@ import typer
 
 from analysis.commands.agent import agent
 from analysis.commands.archive import archive
+from analysis.commands.arguments import Command, Commands
 from analysis.commands.bench import bench
 from analysis.commands.clocks import clocks
 from analysis.commands.collect import collect
@@ -30,6 +31,7 @@ MORE_FUNCTIONS = 25
 
 app = typer.Typer(
     name="hopline",
+    cls=Commands,
     help="Which way did this connection go through the cluster? One record before and after every NAT, across nodes.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -37,7 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (trace, show, explain, report, compare, clocks, record, collect, snapshot, watch, archive, synth, doctor):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(bench, name="bench")
 app.add_typer(agent, name="agent")
 
