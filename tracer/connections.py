@@ -9,6 +9,7 @@ from itertools import compress, pairwise
 import numpy as np
 
 from probes.decode.numbers import SCTP, TCP, TIMESTAMPS
+from probes.jit import kernel, wide
 from probes.schema import Array, Table
 from tracer import evidence
 from tracer.chains import Translation
@@ -40,27 +41,33 @@ class Joined:
 
 def identity_evidence(joined: Joined, observations: Table) -> Array:
     """Evidence bits (int64 per connection) for what joined its sightings: how the packets themselves say they are one connection."""
-    sightings, connection = joined.sightings, joined.connection
-    count = len(joined.bounds) - 1
-    rows = sightings["row"]
-    proto = observations["proto"][rows]
-    bits = np.zeros(count, "i8")
-    tcp, sctp = proto == TCP, proto == SCTP
-    stamped = (observations["known"][rows] & TIMESTAMPS > 0) & tcp
-    rules = (
-        (evidence.ISN, tcp & joined.handshake[connection]),
-        (evidence.SEQ, tcp & ~joined.handshake[connection] & (sightings["strong"] > 0)),
-        (evidence.TSVAL, stamped),
-        (evidence.VERIFICATION_TAG, sctp & (sightings["identity"] > 0)),
-        (evidence.PAYLOAD, ~tcp & ~sctp & (observations["payload_hash"][rows] != 0)),
-        (evidence.IP_ID, ~tcp & ~sctp & (observations["ip_id"][rows] != 0)),
-    )
-    for bit, told in rules:
-        has = np.zeros(count, bool)
-        has[connection[told]] = True
-        bits |= np.where(has, bit, 0)
-    lowest, highest = (each.reduceat(sightings["point"], joined.bounds[:-1]) for each in (np.minimum, np.maximum))
-    return np.where(lowest != highest, bits | evidence.TUPLE * (bits == 0), 0)
+    sightings, bits = joined.sightings, np.empty(len(joined.bounds) - 1, "i8")
+    _find_evidence(
+        joined.bounds, joined.handshake, sightings["row"], sightings["point"], sightings["identity"], sightings["strong"],
+        observations["proto"], observations["known"], observations["payload_hash"], observations["ip_id"], bits,
+    )  # fmt: skip
+    return bits
+
+
+@kernel
+def _find_evidence(  # noqa: PLR0913, PLR0917 - columns
+    bounds: Array, handshake: Array, rows: Array, point: Array, identity: Array, strong: Array, proto: Array, known: Array,
+    payload_hash: Array, ip_id: Array, bits: Array,
+) -> None:  # fmt: skip
+    for connection in range(len(bounds) - 1):
+        found, several = 0, False
+        for at in range(bounds[connection], bounds[connection + 1]):
+            row, kind = rows[at], proto[rows[at]]
+            several |= point[at] != point[bounds[connection]]
+            if kind == TCP:
+                found |= evidence.ISN if handshake[connection] else evidence.SEQ if strong[at] else 0
+                found |= evidence.TSVAL if known[row] & TIMESTAMPS else 0
+            elif kind == SCTP:
+                found |= evidence.VERIFICATION_TAG if identity[at] else 0
+            else:
+                found |= evidence.PAYLOAD if payload_hash[row] else 0
+                found |= evidence.IP_ID if ip_id[row] else 0
+        bits[connection] = (found or evidence.TUPLE) if several else 0
 
 
 def node_ranks(joined: Joined, observations: Table) -> Array:
@@ -68,18 +75,40 @@ def node_ranks(joined: Joined, observations: Table) -> Array:
 
     Each routing node takes one off the TTL; time only breaks ties.
     """
-    sightings = joined.sightings
-    pair = joined.connection << 32 | sightings["node"].astype("i8")
-    begin = np.flatnonzero(np.diff(pair, prepend=-1))
-    pairs, ttl, ahead = pair[begin], observations["ttl"][sightings["row"]], joined.forward
-    highest = np.maximum.reduceat(np.where(ahead, ttl, 0), begin).astype("i8")
-    lowest = np.minimum.reduceat(np.where(ahead, ttl, 255), begin).astype("i8")
-    replies = np.minimum.reduceat(np.where(ahead, 255, ttl), begin)  # the other way round: replies have the lowest TTL near the client
-    first = np.minimum.reduceat(sightings["time_ns"], begin)
-    order = np.lexsort((pairs & 0xFFFF_FFFF, first, replies, -lowest, -highest, pairs >> 32))
-    ranks = np.empty(len(order), "i8")
-    ranks[order] = np.arange(len(order)) - np.searchsorted(pairs >> 32, pairs >> 32)  # those of a connection stay where they are together
+    sightings, most = joined.sightings, len(joined.forward)
+    described = [np.empty(most, "i8") for _ in range(6)]  # of which only as much is used, and takes memory, as there are nodes
+    count = _describe_nodes(
+        joined.connection, sightings["node"], joined.forward, sightings["row"], sightings["time_ns"], observations["ttl"], *described
+    )
+    connection, node, first_ns, highest, lowest, replies = (column[:count] for column in described)
+    order = np.lexsort((node, first_ns, replies, -lowest, -highest, connection))
+    ranks = np.empty(count, "i8")
+    ranks[order] = np.arange(count) - np.searchsorted(connection, connection)  # those of a connection stay where they are together
     return ranks
+
+
+@kernel
+def _describe_nodes(  # noqa: PLR0913, PLR0917 - columns
+    connection: Array, node: Array, forward: Array, rows: Array, time_ns: Array, ttl: Array, connections: Array, nodes: Array,
+    first_ns: Array, highest: Array, lowest: Array, replies: Array,
+) -> int:  # fmt: skip
+    """Write for each node of a connection when it saw the first packet, and the TTLs of requests and replies; returns how many there are.
+
+    Replies go the other way round: they have the lowest TTL near the client.
+    """
+    last = -1
+    for at in range(len(connection)):
+        if at == 0 or connection[at] != connection[at - 1] or node[at] != node[at - 1]:
+            last += 1
+            connections[last], nodes[last], first_ns[last] = connection[at], node[at], time_ns[at]
+            highest[last], lowest[last], replies[last] = 0, 255, 255
+        first_ns[last] = min(first_ns[last], time_ns[at])
+        left = wide(ttl[rows[at]])
+        if forward[at]:
+            highest[last], lowest[last] = max(highest[last], left), min(lowest[last], left)
+        else:
+            replies[last] = min(replies[last], left)
+    return last + 1
 
 
 @dataclass(slots=True)

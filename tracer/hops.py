@@ -8,8 +8,9 @@ from probes.decode.numbers import SYN, TCP
 from probes.jit import inlined, kernel, unsigned, wide
 from probes.schema import Array, Table
 from tracer.connections import Joined
+from tracer.orders import by_number
 from tracer.schema import HOPS
-from tracer.tuples import distinct, mix
+from tracer.tuples import mix, numbered
 
 
 @inlined
@@ -30,54 +31,59 @@ def _furthest(opening: Array, points: Array, first_ns: Array, names: Array, coun
 
 
 @kernel
-def _follow(bounds: Array, rows: Array, identity: Array, point: Array, time_ns: Array, handshake: Array, chosen: Array) -> None:
-    """Mark in `chosen` the rows of the packet to follow in each connection: connection c has `rows[bounds[c] : bounds[c + 1]]`."""
+def _follow(  # noqa: PLR0913, PLR0917 - columns
+    bounds: Array, forward: Array, way: bool, rows: Array, identity: Array, point: Array, time_ns: Array, proto: Array, tcp_flags: Array,
+    chosen: Array,
+) -> None:  # fmt: skip
+    """Mark in `chosen` the sightings of the packet to follow in each connection, one of those that go this `way`."""
     slots, size = np.full(64, -1), 64
     names, points, first_ns, opening = np.empty(32, np.uint64), np.empty(32, np.int64), np.empty(32, np.int64), np.empty(32, np.uint8)
-    latest = np.empty(32, np.int64)  # the last row of each packet; `before` has the one before each
-    before = np.full(len(identity), -1)
+    latest = np.empty(32, np.int64)  # the last sighting of each packet; `before` has the one before each
+    before = np.empty(len(identity), np.int64)
     for connection in range(len(bounds) - 1):
-        here = rows[bounds[connection] : bounds[connection + 1]]
-        while size < 2 * len(here):
+        first, end = bounds[connection], bounds[connection + 1]
+        while size < 2 * (end - first):
             size *= 2
         if size > len(slots):
             slots, latest, points = np.empty(size, np.int64), np.empty(size // 2, np.int64), np.empty(size // 2, np.int64)
             names, first_ns, opening = np.empty(size // 2, np.uint64), np.empty(size // 2, np.int64), np.empty(size // 2, np.uint8)
         mask, count = 63, 0
-        while mask + 1 < 2 * len(here):
+        while mask + 1 < 2 * (end - first):
             mask = 2 * mask + 1
         slots[: mask + 1] = -1
-        for row in here:
-            slot = wide(identity[row] >> unsigned(20)) & mask
-            while slots[slot] >= 0 and names[slots[slot]] != identity[row]:
+        for at in range(first, end):
+            if forward[at] != way or identity[at] == 0:
+                continue
+            slot = wide(identity[at] >> unsigned(20)) & mask
+            while slots[slot] >= 0 and names[slots[slot]] != identity[at]:
                 slot = (slot + 1) & mask
             packet = slots[slot]
             if packet < 0:
                 packet = slots[slot] = count
-                names[packet], points[packet], first_ns[packet], opening[packet] = identity[row], 0, time_ns[row], handshake[row]
+                names[packet], points[packet], first_ns[packet] = identity[at], 0, time_ns[at]
+                opening[packet] = proto[rows[at]] == TCP and tcp_flags[rows[at]] & SYN > 0
                 latest[packet] = -1
                 count += 1
             other = latest[packet]
-            while other >= 0 and point[other] != point[row]:
+            while other >= 0 and point[other] != point[at]:
                 other = before[other]
             points[packet] += other < 0
-            first_ns[packet] = min(first_ns[packet], time_ns[row])
-            before[row] = latest[packet]
-            latest[packet] = row
-        row = latest[_furthest(opening, points, first_ns, names, count)] if count else -1
-        while row >= 0:
-            chosen[row] = True
-            row = before[row]
+            first_ns[packet] = min(first_ns[packet], time_ns[at])
+            before[at] = latest[packet]
+            latest[packet] = at
+        at = latest[_furthest(opening, points, first_ns, names, count)] if count else -1
+        while at >= 0:
+            chosen[at] = True
+            at = before[at]
 
 
 def _followed(joined: Joined, observations: Table, *, forward: bool) -> Array:
     """The sightings of the packet to follow in each connection, in one direction."""
     sightings, chosen = joined.sightings, np.zeros(len(joined.forward), bool)
-    rows = np.flatnonzero((joined.forward == forward) & (sightings["identity"] != 0))
-    bounds = np.searchsorted(rows, joined.bounds)
-    observed = sightings["row"]
-    handshake = (observations["proto"][observed] == TCP) & (observations["tcp_flags"][observed] & SYN > 0)
-    _follow(bounds, rows, sightings["identity"], sightings["point"], sightings["time_ns"], handshake, chosen)
+    _follow(
+        joined.bounds, joined.forward, forward, sightings["row"], sightings["identity"], sightings["point"], sightings["time_ns"],
+        observations["proto"], observations["tcp_flags"], chosen,
+    )  # fmt: skip
     return np.flatnonzero(chosen)
 
 
@@ -103,8 +109,7 @@ def _one_direction(joined: Joined, rows: Array, others: Array, position_of_node:
     order = np.lexsort((sightings["row"][rows], nearness, sightings["time_ns"][rows], position, joined.connection[rows]))
     rows = rows[order]
     # the same tuple twice at one point is a copy (a bridge floods, a capture repeats): keep the first
-    _, first, _ = distinct(mix(joined.connection[rows], sightings["point"][rows], sightings["tuple"][rows]))
-    rows = rows[np.sort(first)]
+    rows = rows[numbered(mix(joined.connection[rows], sightings["point"][rows], sightings["tuple"][rows]))[0]]
     connection, node, time_ns = joined.connection[rows], sightings["node"][rows], sightings["time_ns"][rows]
     begins = np.ones(len(rows), bool)
     begins[1:] = np.diff(connection) != 0
@@ -125,7 +130,7 @@ def hops(joined: Joined, observations: Table, position_of_node: Array) -> Table:
     request = _one_direction(joined, asked, answered, position_of_node, reply=False)
     answer = _one_direction(joined, answered, asked, position_of_node, reply=True)
     both = HOPS.concat([request, answer])
-    order = np.lexsort((both["position"], both["reply"], both["connection"]))
+    order = by_number(both["connection"], len(joined.bounds) - 1)
     return HOPS.check({name: column[order] for name, column in both.items()})
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -144,33 +143,30 @@ def same_handshake(joining: Joining) -> Pairs:
 def same_tuple(joining: Joining) -> Pairs:
     """Legs of one flow that no packet joined: on one node those that overlap in time, across nodes where nothing could be confused."""
     legs, (roots, _) = joining.legs, joining.components.roots()
-    order = np.lexsort((legs["start_ns"], legs["flow"]))
-    flow = legs["flow"][order]
-    begins = np.flatnonzero(np.diff(flow, prepend=-1))
-    ends = np.append(begins[1:], len(order))
-    root = roots[order]
-    highest, lowest = (np.minimum.reduceat(sign * root, begins) for sign in (-1, 1)) if len(begins) else (begins, begins)
-    pairs: list[tuple[int, int]] = []
-    for index in np.flatnonzero(-highest != lowest).tolist():
-        pairs += _one_flow(legs, order[begins[index] : ends[index]].tolist(), roots)
-    one, other = np.array(pairs, "i8").reshape(-1, 2).T
+    flow = legs["flow"]
+    highest, lowest = _extremes(roots, flow, int(flow.max(initial=-1)) + 1)
+    again = np.zeros(len(highest), bool)  # flows that some point saw several times: legs are in the order of flows and points
+    again[flow[1:][(np.diff(flow) == 0) & (np.diff(legs["point"]) == 0)]] = True
+    order = np.lexsort((legs["start_ns"], flow))
+    order = order[(highest != lowest)[flow[order]]]
+    one, other = order[:-1], order[1:]  # where each point saw the flow once, clocks of several nodes need not be compared
+    keep = (flow[one] == flow[other]) & ~again[flow[one]] & _compatible(legs, one, other)
+    pairs = [(one[keep], other[keep])]
+    order = order[again[flow[order]]]
+    for members in np.split(order, np.flatnonzero(np.diff(flow[order])) + 1):
+        pairs += _overlapping(legs, members, roots)
+    one, other = (np.concatenate(each) for each in zip(*pairs, strict=True))
     return one, other, np.zeros(len(one), "i8")
 
 
-def _one_flow(legs: Table, members: list[int], roots: Array) -> list[tuple[int, int]]:
-    """Pairs among one flow's legs (in order of start) that are one connection."""
-    points = [int(legs["point"][leg]) for leg in members]
-    if len(set(points)) == len(points):  # each point saw the flow once: clocks of several nodes need not be compared
-        return [(one, other) for one, other in pairwise(members) if _compatible(legs, one, other)]
-    pairs, lasting = [], list[int]()
+def _overlapping(legs: Table, members: Array, roots: Array) -> list[tuple[Array, Array]]:
+    """Pairs among one flow's legs (in order of start) that are one connection, by the leg that began later."""
+    pairs, lasting = [], members[:0]
     for leg in members:
-        lasting = [other for other in lasting if legs["end_ns"][other] + OVERLAP_NS >= legs["start_ns"][leg]]
-        pairs += [
-            (other, leg)
-            for other in lasting
-            if legs["node"][other] == legs["node"][leg] and roots[other] != roots[leg] and _compatible(legs, other, leg)
-        ]
-        lasting.append(leg)
+        lasting = lasting[legs["end_ns"][lasting] + OVERLAP_NS >= legs["start_ns"][leg]]
+        keep = (legs["node"][lasting] == legs["node"][leg]) & (roots[lasting] != roots[leg]) & _compatible(legs, lasting, leg)
+        pairs.append((lasting[keep], np.full(int(keep.sum()), leg)))
+        lasting = np.append(lasting, leg)
     return pairs
 
 
@@ -211,17 +207,22 @@ def conntrack(joining: Joining) -> Pairs:
 
 def _apart(joining: Joining, roots: Array, one: Array, other: Array) -> Array:
     """Whether there are legs of flow `one[i]` and of `other[i]`, anywhere and at any time, that are not all one connection yet."""
-    flow, count = joining.legs["flow"], int(joining.tuples["flow"].max(initial=-1)) + 1
-    lowest, highest = np.full(count, len(roots)), np.full(count, -1)
-    np.minimum.at(lowest, flow, roots)
-    np.maximum.at(highest, flow, roots)
+    highest, lowest = _extremes(roots, joining.legs["flow"], int(joining.tuples["flow"].max(initial=-1)) + 1)
     there = (highest[one] >= 0) & (highest[other] >= 0)
     return np.asarray(there & (np.minimum(lowest[one], lowest[other]) != np.maximum(highest[one], highest[other])))
 
 
-def _compatible(legs: Table, one: int, other: int) -> bool:
-    known = legs["isn"][one] >= 0 and legs["isn"][other] >= 0
-    return not known or bool(legs["isn"][one] == legs["isn"][other])
+def _extremes(roots: Array, flow: Array, count: int) -> tuple[Array, Array]:
+    """The highest and the lowest of the roots of each of `count` flows' legs; -1 and more than any where it has none."""
+    highest, lowest = np.full(count, -1), np.full(count, len(roots))
+    np.maximum.at(highest, flow, roots)
+    np.minimum.at(lowest, flow, roots)
+    return highest, lowest
+
+
+def _compatible(legs: Table, one: Array, other: Array) -> Array:
+    one, other = legs["isn"][one], legs["isn"][other]
+    return np.asarray((one < 0) | (other < 0) | (one == other))
 
 
 RULES: tuple[Callable[[Joining], Pairs], ...] = (same_segment, same_handshake, same_datagram, same_tuple, conntrack)

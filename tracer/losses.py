@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from probes.decode.numbers import SYN, TCP
-from probes.jit import kernel
+from probes.jit import inlined, kernel, wide
 from probes.schema import Array, Table
 from tracer.connections import Joined
 from tracer.orders import by_number
@@ -35,66 +35,65 @@ class _Sent(NamedTuple):
 
 @kernel
 def _sent_again(  # noqa: PLR0913, PLR0917 - columns
-    leg: Array,
-    ahead: Array,
-    times: Array,
-    seq: Array,
-    length: Array,
-    one_byte: Array,
-    tsval: Array,
-    ip_id: Array,
-    ttl: Array,
-    before: Array,
-) -> None:
-    """For sightings sorted by leg and time: `before[i]` is the last sighting before i that carried its bytes, -1 where i brings new ones.
+    order: Array, leg: Array, forward: Array, times: Array, rows: Array, proto: Array, tcp_flags: Array, seq: Array, payload_bytes: Array,
+    tsval: Array, ip_id: Array, ttl: Array, before: Array,
+) -> None:  # fmt: skip
+    """For sightings in `order`, by leg and time: `before[i]` is the last one before i that carried its bytes, -1 where i brings new ones.
 
-    A SYN counts as one byte of `length`; `one_byte` says which have a single byte of payload, as keepalives do. A packet that a node routes
-    out of the interface by which it came in is there twice, however long that takes: with a lower TTL the second time.
+    A SYN counts as one byte; a single byte of payload may be a keepalive. A packet that a node routes out of the interface by which it came
+    in is there twice, however long that takes: with a lower TTL the second time.
     """
-    newest = np.full(2, -1)
-    for row in range(len(leg)):
-        if row == 0 or leg[row] != leg[row - 1]:
+    newest, top_end = np.full(2, -1), np.zeros(2, np.int64)
+    for place in range(len(order)):
+        at = order[place]
+        row = rows[at]
+        if place == 0 or leg[at] != leg[order[place - 1]]:
             newest[:] = -1
-        before[row] = -1
-        if length[row] == 0:
+        before[place] = -1
+        length = _length(row, payload_bytes, tcp_flags) if proto[row] == TCP else 0
+        if length == 0:
             continue
-        side = 1 if ahead[row] else 0
-        top = newest[side]
-        if top < 0:
-            newest[side] = row
+        side, start = 1 if forward[at] else 0, wide(seq[row])
+        beyond = (start + length - top_end[side]) % _MODULUS
+        if newest[side] < 0 or 0 < beyond < _MODULUS // 2:
+            newest[side], top_end[side] = place, start + length
             continue
-        beyond = (seq[row] + length[row] - seq[top] - length[top]) % _MODULUS
-        if 0 < beyond < _MODULUS // 2:
-            newest[side] = row
+        if payload_bytes[row] == 1 and not tcp_flags[row] & SYN and (start + 1 - top_end[side]) % _MODULUS == 0:
             continue
-        keepalive = one_byte[row] and (seq[row] + 1 - seq[top] - length[top]) % _MODULUS == 0
-        if keepalive:
-            continue
-        back = row - 1
-        while back >= 0 and leg[back] == leg[row] and row - back < 4096:
-            if ahead[back] == ahead[row] and length[back] > 0 and (seq[row] - seq[back]) % _MODULUS < length[back]:
-                alike = tsval[back] == tsval[row] and ip_id[back] == ip_id[row]
-                copy = times[row] - times[back] < COPY_NS or ttl[row] < ttl[back]
-                before[row] = -1 if alike and copy else back
+        back = place - 1
+        while back >= 0 and leg[order[back]] == leg[at] and place - back < 4096:
+            other = order[back]
+            earlier = rows[other]
+            carried = _length(earlier, payload_bytes, tcp_flags)
+            if forward[other] == forward[at] and (start - wide(seq[earlier])) % _MODULUS < carried:
+                alike = tsval[earlier] == tsval[row] and ip_id[earlier] == ip_id[row]
+                copy = times[at] - times[other] < COPY_NS or ttl[row] < ttl[earlier]
+                before[place] = -1 if alike and copy else back
                 break
             back -= 1
 
 
+@inlined
+def _length(row: int, payload_bytes: Array, tcp_flags: Array) -> int:
+    return wide(payload_bytes[row]) + (1 if tcp_flags[row] & SYN else 0)
+
+
 def losses(joined: Joined, observations: Table, leg: Array, hop_table: Table) -> tuple[Table, Array]:
     """`(LOSSES table, retransmissions of each connection as int32)`. `leg` has the leg of each sighting."""
-    sightings = joined.sightings
-    rows = sightings["row"]
-    tcp = np.flatnonzero(observations["proto"][rows] == TCP)
-    order = by_number(leg, int(leg.max()) + 1, tcp)  # of a leg, which is on one node, sightings are in order of time already
+    sightings, rows = joined.sightings, joined.sightings["row"]
+    order = by_number(leg, int(leg.max()) + 1)  # of a leg, which is on one node, sightings are in order of time already
+    before = np.empty(len(order), "i8")
+    _sent_again(
+        order, leg, joined.forward, sightings["time_ns"], rows, observations["proto"], observations["tcp_flags"], observations["seq"],
+        observations["payload_bytes"], observations["tsval"], observations["ip_id"], observations["ttl"], before,
+    )  # fmt: skip
+    concerned = np.zeros(len(joined.bounds) - 1, bool)
+    concerned[joined.connection[order[before >= 0]]] = True
+    kept = concerned[joined.connection[order]]  # nothing of the others is looked at any more
+    order, before = order[kept], np.append(np.cumsum(kept) - 1, -1)[before[kept]]
     seen = rows[order]
-    payload = observations["payload_bytes"][seen].astype("i8")
-    syn = observations["tcp_flags"][seen] & SYN > 0
-    length = payload + syn
+    length = observations["payload_bytes"][seen].astype("i8") + (observations["tcp_flags"][seen] & SYN > 0)
     seq, tsval, ip_id = observations["seq"][seen].astype("i8"), observations["tsval"][seen], observations["ip_id"][seen]
-    before = np.full(len(order), -1, "i8")
-    times = sightings["time_ns"][order]
-    one_byte, ttl = (payload == 1) & ~syn, observations["ttl"][seen]
-    _sent_again(leg[order], joined.forward[order], times, seq, length, one_byte, tsval, ip_id, ttl, before)
     again = np.flatnonzero(before >= 0)
     count = len(joined.bounds) - 1
     if not len(again):
@@ -102,8 +101,8 @@ def losses(joined: Joined, observations: Table, leg: Array, hop_table: Table) ->
     paths = _paths(hop_table)
     connection, point, ahead = joined.connection[order], sightings["point"][order], joined.forward[order]
     per_connection: dict[int, list[int]] = {}
-    for index in np.flatnonzero(np.isin(connection, connection[again])).tolist():
-        per_connection.setdefault(int(connection[index]), []).append(index)
+    for index, which in enumerate(connection.tolist()):
+        per_connection.setdefault(which, []).append(index)
     sent = _Sent(point, leg[order], seq, length, tsval, ip_id)
     leg_of = leg[order]  # a point that sees a packet before and after NAT has two legs of it, and would count it twice
     repeats: dict[tuple[int, bool], dict[int, list[int]]] = {}

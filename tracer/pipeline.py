@@ -21,7 +21,7 @@ from tracer.joins import Joining, join_legs
 from tracer.ledger import entries, ledger_tuples
 from tracer.legs import legs
 from tracer.losses import losses
-from tracer.orders import by_number, by_numbers_and_time
+from tracer.orders import by_number, merged
 from tracer.schema import CONNECTIONS, ENTRIES, HOPS, LEGS, LOSSES, TRANSLATIONS
 from tracer.sides import client_side
 from tracer.sightings import joinable, sightings
@@ -130,27 +130,25 @@ def _nothing(
 
 def _oriented(joining: Joining, observations: Table) -> tuple[Joined, Array]:
     """Number the components by their first packet and tell their sides; also returns the leg of each sighting in the new order."""
-    seen = joining.sightings
-    roots, parity = joining.components.roots()
+    seen, leg_table, leg = joining.sightings, joining.legs, joining.leg
+    roots, turned = joining.components.roots()
     names, labels = _labels(roots, len(roots))
-    label, side = labels[joining.leg], (seen["backward"] ^ parity[joining.leg]).astype("i8")
-    client, handshake, first_ns = client_side(seen, observations, joining.tuples, label, side, len(names))
-    lowest = np.full(len(names), np.iinfo("i8").max)  # ties in time are broken by the tuple, never by the order of files
-    np.minimum.at(lowest, label, seen["tuple"].astype("i8"))
+    client, handshake, first_ns, lowest = client_side(seen, observations, joining.tuples, leg, labels, turned, len(names))
     number = np.empty(len(names), "i8")
-    number[np.lexsort((lowest, first_ns))] = np.arange(len(names))
-    connection = number[label]
-    nodes = int(seen["node"].max()) + 1
-    order = by_numbers_and_time(
-        (connection, len(names)), (seen["node"], nodes), seen["time_ns"], by_number(seen["row"], size(observations))
-    )
-    bounds = np.append(0, np.cumsum(np.bincount(connection, minlength=len(names))))
-    told = np.empty(len(names), bool)
+    number[np.lexsort((lowest, first_ns))] = np.arange(len(names))  # ties in time are broken by the tuple, never by the order of files
+    connections, nodes = number[labels], int(leg_table["node"].max()) + 1
+    runs = by_number(connections, len(names), by_number(leg_table["node"], nodes))
+    begins = np.append(0, np.cumsum(leg_table["sightings"]))
+    order = merged(begins, runs, connections * nodes + leg_table["node"], seen["time_ns"], seen["row"])
+    sizes, told = np.zeros(len(names), "i8"), np.empty(len(names), bool)
+    np.add.at(sizes, connections, leg_table["sightings"])
     told[number] = handshake
-    seen, forward = take({name: seen[name] for name in JOINED}, order), (side == client[label])[order]
+    leg, backward = leg[order], seen["backward"][order]
+    seen = take({name: seen[name] for name in JOINED}, order)
+    forward = backward == (turned ^ client[labels])[leg]
     towards = np.where(forward, seen["tuple"], reverse_codes(joining.tuples)[seen["tuple"]])
-    joined = Joined(seen, connection[order], forward, towards, told, bounds)
-    return joined, joining.leg[order]
+    bounds = np.append(0, np.cumsum(sizes))
+    return Joined(seen, np.repeat(np.arange(len(names)), sizes), forward, towards, told, bounds), leg
 
 
 def _labels(root: Array, count: int) -> tuple[Array, Array]:
@@ -170,12 +168,11 @@ def _rejections(observations: Table, errors: Array, about: Array, count: int) ->
 
 def _connection_table(joined: Joined, tuples: Table, found: Paths) -> Table:
     seen, count = joined.sightings, len(found.first_node)
-    there = seen["node"] == found.first_node[joined.connection]
-    start = np.minimum.reduceat(np.where(there, seen["time_ns"], np.iinfo("i8").max), joined.bounds[:-1])
-    end = np.maximum.reduceat(np.where(there, seen["time_ns"], -1), joined.bounds[:-1])
-    most = np.zeros((2, count), "i8")
+    start, end, most = np.empty(count, "i8"), np.empty(count, "i8"), np.zeros((2, count), "i8")
     points = np.zeros((2, int(seen["point"].max()) + 1), "i8")
-    _count_busiest(joined.bounds, joined.forward, seen["point"], points, most)
+    _span(
+        joined.bounds, joined.forward, seen["point"], seen["node"], seen["time_ns"], found.first_node, points, start, end, most
+    )  # fmt: skip
     confidence = {value: evidence.confidence(value) for value in np.unique(found.evidence).tolist()}
     return {
         "proto": tuples["proto"][seen["tuple"][joined.bounds[:-1]]], "start_ns": start, "end_ns": end,
@@ -187,10 +184,19 @@ def _connection_table(joined: Joined, tuples: Table, found: Paths) -> Table:
 
 
 @kernel
-def _count_busiest(bounds: Array, forward: Array, point: Array, points: Array, most: Array) -> None:
-    """Packets of each direction (0: replies) at the point that saw most of them, per connection; `points` are counters that are 0."""
+def _span(  # noqa: PLR0913, PLR0917 - columns
+    bounds: Array, forward: Array, point: Array, node: Array, time_ns: Array, first_node: Array, points: Array, start: Array, end: Array,
+    most: Array,
+) -> None:  # fmt: skip
+    """First and last packet on its first node, and packets of each direction (0: replies) at the point that saw most, per connection.
+
+    `points` are counters that are 0.
+    """
     for connection in range(len(bounds) - 1):
+        start[connection], end[connection] = np.iinfo(np.int64).max, -1
         for row in range(bounds[connection], bounds[connection + 1]):
+            if node[row] == first_node[connection]:
+                start[connection], end[connection] = min(start[connection], time_ns[row]), max(end[connection], time_ns[row])
             way = 1 if forward[row] else 0
             points[way, point[row]] += 1
             most[way, connection] = max(most[way, connection], points[way, point[row]])

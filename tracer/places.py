@@ -48,9 +48,12 @@ def first_equal(bounds: Array, values: Array, found: Array) -> None:
 
 
 @kernel
-def _number_places(bounds: Array, node: Array, code: Array, of: Array, first_place: Array) -> int:
-    """Number the places of sightings by connection and node; `first_place[c]` becomes the first of connection c's."""
-    count, here = 0, np.empty(0, np.int64)
+def _find_places(  # noqa: PLR0913, PLR0917 - columns
+    bounds: Array, node: Array, code: Array, forward: Array, time_ns: Array, of: Array, first_place: Array, asked_at: Array,
+    answered_at: Array, first_ns: Array, last_ns: Array,
+) -> int:  # fmt: skip
+    """Number the places of sightings by connection and node, and describe them as `Places` does; `first_place[c]` is connection c's."""
+    count, here = 0, np.empty(8, np.int64)
     for connection in range(len(bounds) - 1):
         first_place[connection] = count
         begin = count  # of this node's
@@ -62,28 +65,21 @@ def _number_places(bounds: Array, node: Array, code: Array, of: Array, first_pla
                 place += 1
             if place == count:
                 if count - begin == len(here):
-                    longer = np.empty(2 * len(here) + 8, np.int64)
+                    longer = np.empty(2 * len(here), np.int64)
                     longer[: len(here)] = here
                     here = longer
                 here[count - begin] = code[row]
+                asked_at[count] = answered_at[count] = -1
+                first_ns[count] = last_ns[count] = time_ns[row]
                 count += 1
             of[row] = place
+            first = asked_at if forward[row] else answered_at
+            if first[place] < 0:
+                first[place] = row
+            first_ns[place] = min(first_ns[place], time_ns[row])
+            last_ns[place] = max(last_ns[place], time_ns[row])
     first_place[len(bounds) - 1] = count
     return count
-
-
-@kernel
-def _describe_places(
-    of: Array, forward: Array, time_ns: Array, asked_at: Array, answered_at: Array, first_ns: Array, last_ns: Array
-) -> None:  # fmt: skip
-    """What `Places` has of each, from all its sightings."""
-    for row in range(len(of)):
-        place = of[row]
-        first = asked_at if forward[row] else answered_at
-        if first[place] < 0:
-            first[place] = row
-        first_ns[place] = min(first_ns[place], time_ns[row])
-        last_ns[place] = max(last_ns[place], time_ns[row])
 
 
 @kernel
@@ -102,10 +98,9 @@ def _mark_copies(bounds: Array, code: Array, asked: Array, destination: Array, c
 def places(bounds: Array, sightings: Table, towards: Array, forward: Array, tuples: Table) -> Places:
     """The `Places` of sightings sorted by connection, node and time; the other columns are those of `tracer.connections.Joined`."""
     of, first_place = np.empty(len(towards), "i8"), np.empty(len(bounds), "i8")
-    count = _number_places(bounds, sightings["node"], towards, of, first_place)
-    asked_at, answered_at = np.full(count, -1), np.full(count, -1)
-    first_ns, last_ns = np.full(count, np.iinfo("i8").max), np.full(count, np.iinfo("i8").min)
-    _describe_places(of, forward, sightings["time_ns"], asked_at, answered_at, first_ns, last_ns)
+    described = [np.empty(len(towards), "i8") for _ in range(4)]  # of which only as much is used, and takes memory, as there are places
+    count = _find_places(bounds, sightings["node"], towards, forward, sightings["time_ns"], of, first_place, *described)
+    asked_at, answered_at, first_ns, last_ns = (column[:count] for column in described)
     first_row = np.where(asked_at < 0, answered_at, np.where(answered_at < 0, asked_at, np.minimum(asked_at, answered_at)))
     node, code = (column[first_row].astype("i8") for column in (sightings["node"], towards))
     copy = np.zeros(count, bool)

@@ -107,8 +107,8 @@ def sightings(observations: Table, rows: Array, tuples: Table, codes: Array, nod
     flow, point = tuples["flow"][codes], same_point[observations["point"][rows]]
     flows, points = int(flow.max(initial=-1)) + 1, int(same_point.max()) + 1
     order = by_numbers_and_time((flow, flows), (point, points), observations["time_ns"][rows])  # then by row, which is their order
+    identity, strong, numbered, isn = (column[order] for column in identify(observations, rows))
     rows, codes, flow, point = rows[order], codes[order], flow[order], point[order]
-    identity, strong, numbered, isn = identify(observations, rows)
     direction = observations["direction"][rows]
     return SIGHTINGS.check({
         "row": rows, "time_ns": observations["time_ns"][rows], "tuple": codes, "flow": flow, "backward": tuples["backward"][codes],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from probes.decode.numbers import ACK, FIN, ICMP, ICMPV6, RST, SCTP, SYN, TCP
+from probes.jit import kernel
 from probes.schema import Array, Table
 from tracer.connections import Joined
 from tracer.sightings import SCTP_INIT, SCTP_INIT_ACK
@@ -14,20 +15,7 @@ STATUSES = ("open", "closed", "refused", "timeout", "reset")
 
 SCTP_ABORT, SCTP_SHUTDOWN, SCTP_SHUTDOWN_ACK, SCTP_SHUTDOWN_COMPLETE = 6, 7, 8, 14
 UNANSWERED_ATTEMPTS = 2  # one SYN without an answer may still be on its way when the capture ends
-
-
-def _any(joined: Joined, told: Array) -> Array:
-    has = np.zeros(len(joined.bounds) - 1, bool)
-    has[joined.connection[told]] = True
-    return has
-
-
-def _earliest(joined: Joined, told: Array, *, latest: bool = False) -> Array:
-    """Time (int64 ns) of the first or last of the sightings `told` per connection, -1 where there are none."""
-    none = np.iinfo("i8").min if latest else np.iinfo("i8").max
-    times = np.full(len(joined.bounds) - 1, none, "i8")
-    (np.maximum if latest else np.minimum).at(times, joined.connection[told], joined.sightings["time_ns"][told])
-    return np.where(times == none, -1, times)
+NEVER = np.iinfo("i8").max
 
 
 def unreachable(observations: Table) -> Array:
@@ -41,30 +29,54 @@ def statuses(joined: Joined, observations: Table, rejected: Array) -> tuple[Arra
 
     `answer_ns` is the answer that decided: the SYN-ACK, else the last refusal, else the first reply.
     """
-    sightings, ahead = joined.sightings, joined.forward
-    rows = sightings["row"]
-    flags, proto = observations["tcp_flags"][rows], observations["proto"][rows]
-    tcp, sctp = proto == TCP, proto == SCTP
-    opens = ahead & (tcp & (flags & (SYN | ACK) == SYN) | sctp & (flags == SCTP_INIT))
-    accepts = ~ahead & (tcp & (flags & (SYN | ACK) == SYN | ACK) | sctp & (flags == SCTP_INIT_ACK))
-    aborts = tcp & (flags & RST > 0) | sctp & (flags == SCTP_ABORT)
-    ends = tcp & (flags & FIN > 0) | sctp & ((flags == SCTP_SHUTDOWN) | (flags == SCTP_SHUTDOWN_ACK))
-    both_ended = _any(joined, ends & ahead) & _any(joined, ends & ~ahead) | _any(joined, sctp & (flags == SCTP_SHUTDOWN_COMPLETE))
-
     count = len(joined.bounds) - 1
-    attempts = np.unique(np.stack([joined.connection[opens].astype("u8"), sightings["identity"][opens]]), axis=1)[0]
-    attempted = np.bincount(attempts.astype("i8"), minlength=count)
-    accepted, answered = _any(joined, accepts), _any(joined, ~ahead)
-    aborted_by_server, aborted = _any(joined, aborts & ~ahead), _any(joined, aborts)
-    stream = _any(joined, tcp | sctp)
-    failed = stream & (attempted > 0) & ~accepted
-    refused = (failed & aborted_by_server) | (rejected >= 0) & (failed | ~stream & ~answered)
-    established = np.select([both_ended, aborted], [CLOSED, RESET], OPEN)
-    datagrams = np.where(answered, CLOSED, OPEN)
-    status = np.select(
-        [refused, failed & (attempted >= UNANSWERED_ATTEMPTS), failed, stream], [REFUSED, TIMEOUT, OPEN, established], datagrams
-    )
-    refusals = np.maximum(_earliest(joined, aborts & ~ahead, latest=True), rejected)
-    answer = np.where(refused, refusals, _earliest(joined, ~ahead))
-    answer = np.where(accepted, _earliest(joined, accepts), answer)
-    return status.astype("i1"), answer
+    status, answer_ns = np.empty(count, "i1"), np.empty(count, "i8")
+    sightings = joined.sightings
+    _tell(
+        joined.bounds, joined.forward, sightings["row"], sightings["identity"], sightings["time_ns"], observations["proto"],
+        observations["tcp_flags"], rejected, status, answer_ns,
+    )  # fmt: skip
+    return status, answer_ns
+
+
+@kernel
+def _tell(  # noqa: PLR0913, PLR0917 - columns
+    bounds: Array, forward: Array, rows: Array, identity: Array, time_ns: Array, proto: Array, tcp_flags: Array, rejected: Array,
+    status: Array, answer_ns: Array,
+) -> None:  # fmt: skip
+    """What became of each connection; of its attempts it matters whether there was one, and whether there were several."""
+    for connection in range(len(bounds) - 1):
+        stream = aborted = accepted = client_ended = server_ended = False
+        attempts, attempt = 0, identity[bounds[connection]]
+        accepted_ns, replied_ns, refused_ns = NEVER, NEVER, -1
+        for at in range(bounds[connection], bounds[connection + 1]):
+            ahead, kind, flags = forward[at], proto[rows[at]], tcp_flags[rows[at]]
+            opens = accepts = aborts = ends = done = False
+            if kind == TCP:
+                opens, accepts = flags & (SYN | ACK) == SYN, flags & (SYN | ACK) == SYN | ACK
+                aborts, ends = flags & RST > 0, flags & FIN > 0
+            elif kind == SCTP:
+                opens, accepts, aborts = flags == SCTP_INIT, flags == SCTP_INIT_ACK, flags == SCTP_ABORT
+                ends, done = flags == SCTP_SHUTDOWN or flags == SCTP_SHUTDOWN_ACK, flags == SCTP_SHUTDOWN_COMPLETE  # noqa: PLR1714, SIM109
+            stream |= kind == TCP or kind == SCTP  # noqa: PLR1714 - no set in a kernel
+            aborted |= aborts
+            client_ended |= done or (ends and ahead)
+            server_ended |= done or (ends and not ahead)
+            if ahead:
+                if opens and (attempts == 0 or identity[at] != attempt):
+                    attempts, attempt = attempts + 1, identity[at]
+                continue
+            replied_ns = min(replied_ns, time_ns[at])
+            if accepts:
+                accepted, accepted_ns = True, min(accepted_ns, time_ns[at])
+            if aborts:
+                refused_ns = max(refused_ns, time_ns[at])
+        failed = stream and attempts > 0 and not accepted
+        answered = replied_ns != NEVER
+        refused = (failed and refused_ns >= 0) or (rejected[connection] >= 0 and (failed or not (stream or answered)))
+        ended = CLOSED if client_ended and server_ended else RESET if aborted else OPEN
+        datagrams = CLOSED if answered else OPEN
+        unanswered = TIMEOUT if attempts >= UNANSWERED_ATTEMPTS else OPEN
+        status[connection] = REFUSED if refused else unanswered if failed else ended if stream else datagrams
+        replied_ns = replied_ns if answered else -1
+        answer_ns[connection] = accepted_ns if accepted else max(refused_ns, rejected[connection]) if refused else replied_ns

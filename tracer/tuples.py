@@ -80,10 +80,15 @@ def _number_values(values: Array, first: Array, number: Array) -> int:
     return count
 
 
+def numbered(hashes: Array) -> tuple[Array, Array]:
+    """The first row of each distinct hash (uint64), in order, and of each row which of them it has (both int64)."""
+    first, number = np.empty(len(hashes), "i8"), np.empty(len(hashes), "i8")
+    return first[: _number_values(hashes, first, number)], number
+
+
 def distinct(hashes: Array) -> tuple[Array, Array, Array]:
     """What `np.unique` gives with `return_index` and `return_inverse`, for hashes (uint64) of which many are equal, without sorting all."""
-    first, number = np.empty(len(hashes), "i8"), np.empty(len(hashes), "i8")
-    first = first[: _number_values(hashes, first, number)]
+    first, number = numbered(hashes)
     order = np.argsort(hashes[first])
     rank = np.empty(len(order), "i8")
     rank[order] = np.arange(len(order))
@@ -96,7 +101,8 @@ def code_tuples(sources: Sequence[tuple[Table, Array]]) -> tuple[Table, list[Arr
     The table also has the reverse of every tuple, seen or not. Codes are in the order of the tuples' hashes, so they do not depend on the
     order of the rows.
     """
-    seen, first, inverse = distinct(np.concatenate([hash_tuples(*source) for source in sources]))
+    seen = np.concatenate([hash_tuples(*source) for source in sources])
+    first, number = numbered(seen)
     bounds = np.cumsum([0, *(len(rows) for _, rows in sources)])
     found = {name: np.empty(len(first), _DTYPES[name]) for name in FIELDS}
     for (table, rows), begin, end in zip(sources, bounds[:-1], bounds[1:], strict=True):
@@ -104,13 +110,13 @@ def code_tuples(sources: Sequence[tuple[Table, Array]]) -> tuple[Table, list[Arr
         for name, column in found.items():
             column[here] = table[name][rows[first[here] - begin]]
     both = {name: np.concatenate([found[name], found[turned]]) for name, turned in zip(FIELDS, _REVERSED, strict=True)}
-    hashes, first = np.unique(hash_tuples(both), return_index=True)
-    tuples = take(both, first)
+    hashes, place = np.unique(hash_tuples(both), return_index=True)
+    tuples = take(both, place)
     canonical = np.minimum(hashes, hash_tuples({name: tuples[turned] for name, turned in zip(FIELDS, _REVERSED, strict=True)}))
     _, flow = np.unique(canonical, return_inverse=True)
     tuples["flow"] = flow.astype("i4")
     tuples["backward"] = (hashes != canonical).astype("u1")
-    codes = np.searchsorted(hashes, seen)[inverse].astype("i4")
+    codes = np.searchsorted(hashes, seen[first]).astype("i4")[number]
     return TUPLES.check(tuples), np.split(codes, bounds[1:-1])
 
 
