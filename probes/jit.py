@@ -110,6 +110,10 @@ def copy(to: Array, into: int, source: Array, first: int, count: int) -> None:
     to[into : into + count] = source[first : first + count]
 
 
+def prefetch(data: Array, at: int) -> None:
+    """Have the cache line of item `at` of `data` fetched, which is needed soon; `at` may be past the end."""
+
+
 LINE_WORDS = 8  # 64-bit words of a cache line
 
 
@@ -159,6 +163,20 @@ if not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # the same funct
             return context.get_dummy_value()
 
         return types.void(to, types.int64, source, types.int64, types.int64), generate
+
+    @intrinsic
+    def prefetch(_context: Any, data: Any, _at: Any) -> Any:
+        """LLVM's `llvm.prefetch`, for reading, into all caches (LLVM language reference)."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            address = builder.bitcast(_address(context, builder, signature.args[0], *arguments), ir.IntType(8).as_pointer())
+            number = ir.IntType(32)
+            kind = ir.FunctionType(ir.VoidType(), [address.type, number, number, number])
+            function = cast("Any", cgutils).get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+            builder.call(function, [address, number(0), number(3), number(1)])
+            return context.get_dummy_value()
+
+        return types.void(data, types.int64), generate
 
     @intrinsic
     def store_line(_context: Any, to: Any, _into: Any, source: Any, _first: Any) -> Any:

@@ -8,11 +8,12 @@ from typing import Literal
 
 from probes.capture.gather import Gatherer
 from probes.capture.records import CORRUPT, FOUND, FULL, MAX_FRAME_BYTES, NEED_MORE, NOWHERE, UNDECIDED, Interface, read32
-from probes.jit import bare, inside
+from probes.jit import bare, inside, prefetch
 from probes.schema import Array
 
 HEADER_BYTES = 24
 RECORD_BYTES = 16  # of a record's header
+NEAR_BYTES = 512  # so far ahead the walk has bytes fetched: where a record is, only the one before tells
 MAGICS = {  # first four bytes: (big-endian, ns per fraction unit)
     b"\xa1\xb2\xc3\xd4": (True, 1000),
     b"\xd4\xc3\xb2\xa1": (False, 1000),
@@ -100,6 +101,7 @@ def pcap_records(
         if captured > limit or then | captured | wire == 0:
             return count, at, CORRUPT, seconds
         following = at + RECORD_BYTES + captured
+        prefetch(data, following + NEAR_BYTES)
         if following > len(data) or (following + RECORD_BYTES > len(data) and not final):
             break
         if following + RECORD_BYTES <= len(data):
