@@ -108,7 +108,7 @@ def test_columns_keep_their_rows_however_they_grow(monkeypatch: pytest.MonkeyPat
             if number % 3:  # the others are zero, and not written
                 column[:count] = chance.integers(0, 100, count)
             expected[name] += column[:count].tolist()
-        grown.move(columns.by_size(rows), count, grown.reserve(count, share))
+        grown.move(columns.by_size(rows), count, grown.reserve(count, share), share)
         assert not any(column.any() for column in rows)
     table = OBSERVATIONS.check(grown.table(grown.size))
     assert {name: column.tolist() for name, column in table.items()} == expected

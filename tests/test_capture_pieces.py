@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import mmap
+import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,9 +16,10 @@ from packets import SLL2, ip4, ip6, pcap, read, sll2, udp
 from packets import fragment as extension
 from test_capture_chunks import FILES, WHOLE, facts
 
-from probes.capture import Capture, lanes, read_pieces, records
+from probes.capture import Capture, columns, lanes, read_pieces, records
 from probes.decode import fragments
 from probes.decode.numbers import MORE_FRAGMENTS, PORTS
+from probes.pages import KeptPages, pages
 from probes.schema import OBSERVATIONS, Table, size
 
 A, B, A6, B6 = "10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"
@@ -46,6 +50,58 @@ def test_pieces_are_the_whole(file: bytes, frames: int, chunk: int, threads: int
         patched.setattr(lanes, "LANES", threads)
         patched.setattr(fragments, "NEAR", near)  # so far is looked ahead for a fragment's datagram
         assert facts(together(file, frames)) == facts(read(file))
+
+
+@pytest.fixture
+def large_pages() -> Iterator[KeptPages]:
+    """What is kept of tables where every column is large."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(columns, "HUGE_BYTES", mmap.PAGESIZE)
+        patched.setattr(columns, "LARGE_BYTES", 1)
+        patched.setattr(columns, "SMALL_BYTES", 0)
+        patched.setattr(columns, "KEPT", kept := KeptPages(1 << 30))
+        yield kept
+
+
+def test_memory_of_earlier_tables_does_not_show(large_pages: KeptPages) -> None:
+    chance = np.random.default_rng(5)
+    for number in chance.permutation(len(FILES))[:20].tolist():
+        pieces = [together(file, int(chance.integers(5, 300))) for file in (FILES[number], WHOLE, FILES[number])]
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(columns, "KEPT", KeptPages(0))
+            expected = [facts(read(file)) for file in (FILES[number], WHOLE)]
+        assert [facts(each) for each in pieces] == [*expected, expected[0]]
+    assert large_pages.take("time_ns")
+
+
+def test_a_table_is_where_the_one_before_was_but_only_once_nobody_refers_to_that(large_pages: KeptPages) -> None:
+    def place(table: Table, name: str) -> int:
+        return int(table[name].ctypes.data)
+
+    first = read(WHOLE).observations
+    where, held = {name: place(first, name) for name in ("time_ns", "sport", "mss")}, first["sport"][1:]
+    before = held.tolist()
+    del first
+    second = read(WHOLE).observations
+    assert place(second, "time_ns") == where["time_ns"]
+    assert place(second, "mss") == where["mss"]
+    assert place(second, "sport") != where["sport"]
+    second["sport"][:] = 0
+    assert held.tolist() == before
+
+
+def test_no_more_is_kept_than_was_said_and_nothing_of_a_parent_s() -> None:
+    kept = KeptPages(2 * mmap.PAGESIZE)
+    for name in ("a", "b", "c"):
+        kept.keep(name, pages(mmap.PAGESIZE), mmap.PAGESIZE, os.getpid())
+    kept.keep("d", pages(mmap.PAGESIZE), 0, os.getppid())
+    assert (kept.take("c"), kept.take("d")) == (None, None)
+    child = os.fork()
+    if not child:
+        os._exit(kept.take("a") is not None)
+    assert os.waitpid(child, 0)[1] == 0
+    assert kept.take("a")
+    assert kept.take("a") is None
 
 
 def test_pieces_are_about_as_large_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from analysis.engine.memory import look
 from analysis.engine.room import fits
 from analysis.engine.work import Work
 from analysis.filters import Filters
+from probes.capture import let_memory_go
 from probes.capture.reader import merge_captures
 from probes.schema import OBSERVATIONS, Problem, size
 from tracer.bundle import Bundle, Opened
@@ -181,6 +182,7 @@ def _through(folder: Path, opened: Opened, asked: Asked, machine: Machine, whole
         machine.deal_out(files, dealt, folder, payloads=True)
     else:
         machine.deal_out(files, dealt, folder)
+    let_memory_go()  # no more is read
     return _stitched(whole, work, machine, partial(spill.packets_of, folder, points), folder)
 
 

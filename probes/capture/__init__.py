@@ -7,7 +7,17 @@ damage; `gather` keeps what the file says about itself: interfaces, drops, trunc
 looks a second time, for the bytes of chosen frames (`Payloads`: some frames at a time).
 """
 
+from probes.capture.columns import let_memory_go
 from probes.capture.payloads import Payloads, read_payloads
 from probes.capture.reader import Capture, CapturePieces, CaptureStatistics, read_capture, read_pieces
 
-__all__ = ["Capture", "CapturePieces", "CaptureStatistics", "Payloads", "read_capture", "read_payloads", "read_pieces"]
+__all__ = [
+    "Capture",
+    "CapturePieces",
+    "CaptureStatistics",
+    "Payloads",
+    "let_memory_go",
+    "read_capture",
+    "read_payloads",
+    "read_pieces",
+]

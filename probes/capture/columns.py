@@ -7,13 +7,15 @@ never written and takes no memory. Pages of 2 MiB are asked for: taking in fresh
 from __future__ import annotations
 
 import mmap
+import os
 import sys
+import weakref
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from probes.jit import bare, inside, move, place
-from probes.pages import HUGE_BYTES, pages, want_huge
+from probes.pages import HUGE_BYTES, KeptPages, forget, pages, want_huge
 from probes.schema import Array, Schema, Table, size
 
 MOST_GROWTH = 1000  # a guess from a file's beginning may be far off
@@ -23,7 +25,12 @@ BLOCK_ITEMS = 256
 MOVES_PAGES = sys.platform == "linux"
 LARGE_BYTES = HUGE_BYTES // 2  # a column of so many is in huge pages: by then small ones take longer
 Groups = tuple[tuple[Array, ...], ...]
-FORGET = getattr(mmap, "MADV_DONTNEED", None)  # where the system has it
+KEPT = KeptPages(1 << 29)  # of tables that are done with: a third of all time, and more, went into making pages for the next
+
+
+def let_memory_go() -> None:
+    """Keep no memory of tables that are done with: until more is read, others may need it."""
+    KEPT.clear()
 
 
 @inside
@@ -39,30 +46,45 @@ def _has_content(column: Array, count: int) -> bool:
 
 
 @inside
-def _move(sources: Sequence[Array], targets: Sequence[Array], first: int, count: int) -> None:
-    for number in range(len(sources)):
-        column = sources[number]
-        if _has_content(column, count):
-            move(targets[number], first, column, count)
+def _move(
+    sources: Sequence[Array], targets: Sequence[Array], first: int, count: int, kept: Array, written: Array, column: int, begin: float
+) -> int:  # fmt: skip
+    ahead = int(begin * len(sources))
+    for index in range(len(sources)):
+        number = (index + ahead) % len(sources)
+        source, at = sources[number], place(column + number)
+        has_content = _has_content(source, count)
+        if has_content:
+            written[at] = 1
+        if has_content or first < kept[at]:
+            move(targets[number], first, source, count)
+    return column + len(sources)
 
 
 @bare
-def _move_all(sources: Sequence[Sequence[Array]], targets: Sequence[Sequence[Array]], first: int, count: int) -> None:
-    """The first `count` items of each of `sources` to item `first` of the target at its place, which is 0 so far; the source is 0 then.
+def _move_all(
+    sources: Sequence[Sequence[Array]], targets: Sequence[Sequence[Array]], first: int, count: int, kept: Array, written: Array,
+    begin: float,
+) -> None:  # fmt: skip
+    """The first `count` items of each of `sources` to item `first` of the target at its place; the source is 0 then.
 
-    What is 0 need not be written: a column in which a capture has nothing takes no memory.
+    Only the first `kept` items of a target may be other than 0 so far. Where it is 0, what is 0 is not written: a column in which a
+    capture has nothing takes no memory. `written` becomes 1 where there is something. `begin` of the columns, from 0 to 1, come last:
+    threads that write to the same new page at once have the system make it twice.
     """
-    _move(sources[0], targets[0], first, count)
-    _move(sources[1], targets[1], first, count)
-    _move(sources[2], targets[2], first, count)
-    _move(sources[3], targets[3], first, count)
+    column = _move(sources[0], targets[0], first, count, kept, written, 0, begin)
+    column = _move(sources[1], targets[1], first, count, kept, written, column, begin)
+    column = _move(sources[2], targets[2], first, count, kept, written, column, begin)
+    _move(sources[3], targets[3], first, count, kept, written, column, begin)
 
 
 class _Mapped:
-    """One column's memory: `items` is an array over all of it."""
+    """One column's memory: `items` is an array over all of it, whose first `kept` may be other than 0 before they are written."""
 
-    def __init__(self, dtype: str) -> None:
+    def __init__(self, name: str, dtype: str) -> None:
         self.items: Array = np.empty(0, dtype)
+        self.kept = 0
+        self._name = name
         self._mapping: mmap.mmap | None = None
 
     def grow(self, room: int) -> None:
@@ -70,24 +92,32 @@ class _Mapped:
         before, size_bytes = self.items, room * self.items.itemsize
         if size_bytes >= LARGE_BYTES:
             size_bytes = -(-size_bytes // HUGE_BYTES) * HUGE_BYTES
+        self.items = np.empty(0, before.dtype)
         if self._mapping and MOVES_PAGES and (len(self._mapping) >= LARGE_BYTES or size_bytes < LARGE_BYTES):
-            self.items = before = np.empty(0, before.dtype)
-            self._mapping.resize(size_bytes)
+            before = self.items
         else:  # small pages would stay, in the way of large ones
-            self._mapping = pages(size_bytes)
+            kept = KEPT.take(self._name) if MOVES_PAGES and size_bytes >= LARGE_BYTES else None
+            self._mapping, used_bytes = kept or (pages(size_bytes), 0)
+            self.kept = used_bytes // before.itemsize
+        if len(self._mapping) < size_bytes:
+            self._mapping.resize(size_bytes)
         if size_bytes >= LARGE_BYTES:
             want_huge(self._mapping)
         self.items = np.frombuffer(self._mapping, before.dtype, size_bytes // before.itemsize)
-        if before.any():
+        if self.kept or before.any():
             self.items[: len(before)] = before
 
-    def first(self, count: int) -> Array:
-        """The first `count` items; what lies beyond them is given back to the system."""
+    def first(self, count: int, *, keep: bool) -> Array:
+        """The first `count` items; what lies beyond them is given back to the system.
+
+        If asked for, their memory is kept for another table, once nobody refers to them.
+        """
         if not self._mapping or count * self.items.itemsize <= SMALL_BYTES:
             return self.items[:count].copy()
         end = -(-count * self.items.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
-        if FORGET is not None and end < len(self._mapping):
-            self._mapping.madvise(FORGET, end)
+        forget(self._mapping, end)
+        if keep and len(self._mapping) >= LARGE_BYTES:
+            weakref.finalize(self.items, KEPT.keep, self._name, self._mapping, end, os.getpid()).atexit = False
         return self.items[:count]
 
 
@@ -103,8 +133,11 @@ class Columns:
     def __init__(self, schema: Schema) -> None:
         self.size = 0
         self._room = 0
-        self._mapped = {column.name: _Mapped(column.dtype) for column in schema.columns}
+        self._mapped = {column.name: _Mapped(column.name, column.dtype) for column in schema.columns}
         self._by_size: Groups = ()
+        self._in_order = sorted(self._mapped, key=lambda name: -self._mapped[name].items.itemsize)  # as they are in `_by_size`
+        self._kept: Array = np.empty(0, "i8")  # items of each,
+        self._written: Array = np.zeros(len(self._in_order), "u1")  # and whether it has anything
 
     def has_room(self, count: int) -> bool:
         """Whether `reserve` leaves the columns where they are; else nobody may be writing to them."""
@@ -120,18 +153,23 @@ class Columns:
             for each in self._mapped.values():
                 each.grow(self._room)
             self._by_size = by_size([each.items for each in self._mapped.values()])
+            self._kept = np.array([self._mapped[name].kept for name in self._in_order])
         return first
 
-    def move(self, columns: Groups, count: int, first: int) -> None:
-        """Write the first `count` items of `columns` (the schema's, `by_size`) from row `first` on, once reserved, and make them 0."""
+    def move(self, columns: Groups, count: int, first: int, begin: float) -> None:
+        """Write the first `count` items of `columns` (the schema's, `by_size`) from row `first` on, once reserved, and make them 0.
+
+        Threads that do so side by side `begin` at different places, from 0 to 1.
+        """
         if count:
-            _move_all(columns, self._by_size, first, count)
+            _move_all(columns, self._by_size, first, count, self._kept, self._written, begin)
 
     def append(self, rows: Table, share: float) -> None:
         """Add the rows of a table of the schema; `share` as for `reserve`."""
         first = self.reserve(size(rows), share)
         for name, each in self._mapped.items():
             each.items[first : self.size] = rows[name]
+        self._written |= size(rows) > 0
 
     def rows(self, first: int = 0) -> Table:
         """The rows from `first` on, to be looked at and changed until there are more."""
@@ -139,4 +177,5 @@ class Columns:
 
     def table(self, count: int) -> Table:
         """The first `count` rows as a table; it shares its memory with this object, which is done with."""
-        return {name: each.first(count) for name, each in self._mapped.items()}
+        written = dict(zip(self._in_order, self._written.tolist(), strict=True))
+        return {name: each.first(count, keep=bool(written[name])) for name, each in self._mapped.items()}

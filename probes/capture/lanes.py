@@ -22,15 +22,15 @@ Chunk = TypeVar("Chunk")
 class Lanes(Generic[Lane, Chunk]):
     """Runs four steps on each chunk, in as many threads as there are LANES, this one among them; a lane has one chunk at a time.
 
-    `prepare()` comes first, at any time. `take(lane)` gives the next chunk, None after the last: never two at once; `last(chunk)` is true
-    where that is known to be the last. `work(lane, chunk)` is done side by side. Then `place(lane, chunk)` comes in the order of the
-    chunks; before one of which `moves(lane)` is true, every `finish` has ended. `finish(lane, chunk, placed)` gets what `place` returned,
-    and is done side by side again.
+    `new_lane(begin)` makes a lane; `begin` is from 0 to 1, another one for each. `prepare()` comes first, at any time. `take(lane)` gives
+    the next chunk, None after the last: never two at once; `last(chunk)` is true where that is known to be the last. `work(lane, chunk)` is
+    done side by side. Then `place(lane, chunk)` comes in the order of the chunks; before one of which `moves(lane)` is true, every
+    `finish` has ended. `finish(lane, chunk, placed)` gets what `place` returned, and is done side by side again.
     """
 
     def __init__(
         self,
-        new_lane: Callable[[], Lane],
+        new_lane: Callable[[float], Lane],
         prepare: Callable[[], None],
         take: Callable[[Lane], Chunk | None],
         last: Callable[[Chunk], bool],
@@ -55,7 +55,7 @@ class Lanes(Generic[Lane, Chunk]):
         Other threads begin when one chunk has been taken and is not the `last`: most files have one.
         """
         if not self._lanes:
-            self._lanes = [self._new_lane() for _ in range(LANES)]
+            self._lanes = [self._new_lane(number / LANES) for number in range(LANES)]
         first, *others = self._lanes
         taken = self._take_next(first)
         if not taken:

@@ -57,7 +57,8 @@ def _count_from(outer: Array, first_row: int) -> None:
 class _Lane:
     """What one thread decodes with."""
 
-    def __init__(self, frames: Array) -> None:
+    def __init__(self, frames: Array, begin: float) -> None:
+        self.begin = begin  # with which columns, when they are moved
         self.frames = frames
         self.rows = empty_rows(len(frames) * VIEWS_PER_FRAME)
         self.columns = by_size(self.rows)
@@ -130,8 +131,8 @@ class Observer(Gatherer):
         self._first_row += done
         return OBSERVATIONS.check(columns.table(done))
 
-    def _lane(self) -> _Lane:
-        return _Lane(np.empty(len(self.frames), FRAME))
+    def _lane(self, begin: float) -> _Lane:
+        return _Lane(np.empty(len(self.frames), FRAME), begin)
 
     def _take(self, lane: _Lane) -> _Chunk | None:
         """The next frames, in the lane's own memory; None also where the table has enough."""
@@ -183,7 +184,7 @@ class Observer(Gatherer):
 
     def _store(self, lane: _Lane, _chunk: _Chunk, first_row: int) -> None:
         _count_from(lane.rows.outer[: lane.found], self._first_row + first_row)
-        self._columns.move(lane.columns, lane.found, first_row)
+        self._columns.move(lane.columns, lane.found, first_row, lane.begin)
 
     def _report_clocks(self) -> None:
         for number in np.flatnonzero(self.clocks["jumps"] > 0).tolist():
