@@ -116,7 +116,7 @@ class _Mapped:
             return self.items[:count].copy()
         end = -(-count * self.items.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
         forget(self._mapping, end)
-        if keep and len(self._mapping) >= LARGE_BYTES:
+        if keep and MOVES_PAGES and len(self._mapping) >= LARGE_BYTES:
             weakref.finalize(self.items, KEPT.keep, self._name, self._mapping, end, os.getpid()).atexit = False
         return self.items[:count]
 
