@@ -22,7 +22,8 @@ WITH_TSHARK = command -v tshark >/dev/null || { $(APT) update -qq && $(APT) inst
 # Tests start hundreds of processes; without bytecode, each would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-WORKERS := $(shell n=$$(nproc); [ $$n -gt 4 ] && echo 4 || echo $$n)
+# Half as many again as processors: about half of what tests take is waiting, for servers, agents and recordings.
+WORKERS := $(shell n=$$(nproc); [ $$n -gt 4 ] && echo 6 || echo $$(((3 * n + 1) / 2)))
 OR_NONE = [ $$? = 5 ]  # pytest: there were no tests of that kind
 
 .PHONY: help demo test test-tools vm-test vm-bench live lint format bench golden manifest wheel image image-test shell-completion clean

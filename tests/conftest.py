@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -54,14 +55,21 @@ ALONE = (
     "tests/kernel/test_proxies_crowd.py",  # wants every one of a crowd's requests told, by moments
 )  # fmt: skip
 ALONE_TOO = "overlapping-redis"  # whose client asks again while the server sleeps, by the millisecond
-WAITING = ("tests/dissect/", "tests/kernel/", "tests/live/")  # for servers, agents and recordings: begun first, others fill the time
+WAITING = ("tests/dissect/", "tests/kernel/", "tests/live/")  # for servers, agents and recordings
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.nodeid.startswith(WAITING))
+    """Files that wait and files that compute take turns, so that at any moment there are some of both."""
+    turns: dict[Path, tuple[int, bool]] = {}
+    of_kind = Counter[bool]()
     for item in items:
         if item.nodeid.startswith(ALONE) or ALONE_TOO in item.nodeid:
             item.add_marker("alone")
+        elif item.path not in turns:
+            computes = not item.nodeid.startswith(WAITING)
+            turns[item.path] = of_kind[computes], computes
+            of_kind[computes] += 1
+    items.sort(key=lambda item: (0, False) if item.get_closest_marker("alone") else turns[item.path])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -31,15 +31,17 @@ _DROPPED = re.compile(r"(\d+) packets? dropped by kernel")
 class Tool:
     """A program that runs until it is told to stop."""
 
-    def __init__(self, command: list[str], stdout: Path, ready: str = "") -> None:
-        self._errors = stdout.with_name(stdout.name + ".stderr")
+    def __init__(self, command: list[str], stdout: Path) -> None:
+        self._command, self._errors = command, stdout.with_name(stdout.name + ".stderr")
         with stdout.open("wb") as out, self._errors.open("wb") as errors:
             self._process = subprocess.Popen(command, stdout=out, stderr=errors)
+
+    def wait_until(self, said: str) -> None:
+        """Until it has said this."""
         deadline = time.monotonic() + _WAIT_SECONDS
-        while ready not in self._errors.read_text():
+        while said not in self._errors.read_text():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise RuntimeError(f"{' '.join(command)}: {self._errors.read_text()}")
+                raise RuntimeError(f"{' '.join(self._command)}: {self._errors.read_text()}")
             time.sleep(0.01)
 
     def stop(self) -> None:
@@ -64,21 +66,28 @@ def bundle(root: Path, name: str) -> Path:
 def recording(lab: Lab, root: Path, names: tuple[str, ...] = (*CAPTURES, LIVE)) -> Iterator[None]:
     """Record bundles `names` in folders below `root` while the block runs."""
     with ExitStack() as tools:
+        begun: list[tuple[Tool, str]] = []  # and what each says once it is ready: all get ready side by side
+
+        def begin(node: str, words: Sequence[str], output: str, ready: str = "") -> None:
+            tool = Tool(lab.command(node, *words), logs / output)
+            tools.callback(tool.stop)
+            begun.append((tool, ready))
+
         for name in names:
             bundle(root, name).mkdir()
         logs = root / "logs"
         logs.mkdir()
         for node in NODES:
-            listen = lab.command(node, "conntrack", "-E", "-b", "8388608", "-o", "timestamp,id")
-            tools.callback(Tool(listen, logs / f"{node}.conntrack-events.txt").stop)
+            begin(node, ("conntrack", "-E", "-b", "8388608", "-o", "timestamp,id"), f"{node}.conntrack-events.txt")
             if LIVE in names:
-                command = lab.command(node, *RECORD, "-o", str(bundle(root, LIVE)), "--node", node)
-                tools.callback(Tool(command, logs / f"{node}.record.log", ready="recording ").stop)
+                begin(node, (*RECORD, "-o", str(bundle(root, LIVE)), "--node", node), f"{node}.record.log", "recording ")
             for name in names:
                 for part, options in CAPTURES.get(name, ()):
                     file = bundle(root, name) / f"{node}{part}.pcap"
-                    command = lab.command(node, "tcpdump", "-B", "65536", "-U", "-n", *options, "-w", str(file))
-                    tools.callback(Tool(command, logs / f"{name}-{file.name}.log", ready="listening on").stop)
+                    words = ("tcpdump", "-B", "65536", "-U", "-n", *options, "-w", str(file))
+                    begin(node, words, f"{name}-{file.name}.log", "listening on")
+        for tool, ready in begun:
+            tool.wait_until(ready)
         time.sleep(0.2)
         yield
         time.sleep(SETTLE_SECONDS)

@@ -97,7 +97,9 @@ def record(built: Lab, folder: Path, act: Callable[[Traffic], None], *, with_soc
     with servers(built) as traffic, ExitStack() as tools:
         for node in NODES:
             command = built.command(node, "tcpdump", "-U", "-n", "-i", "any", "-w", str(folder / f"{node}.pcap"))
-            tools.callback(Tool(command, folder.with_name(f"{node}.log"), ready="listening on").stop)
+            capturing = Tool(command, folder.with_name(f"{node}.log"))
+            tools.callback(capturing.stop)
+            capturing.wait_until("listening on")
         done = threading.Event()
         draining = threading.Thread(target=drain, args=(probe, done))
         draining.start()
