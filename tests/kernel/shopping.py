@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -95,6 +95,12 @@ class Visitor:
         return Asked(token, host, path, self.local, status, time.perf_counter_ns() - began)
 
     def close(self) -> None:
+        """Leave, and wait until the server has closed too, however busy it is: whoever comes next then comes alone."""
+        if not self.abrupt:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_WR)
+                while self._socket.recv(1 << 16):
+                    pass
         self._connection.close()
         self._socket.close()
 

@@ -26,9 +26,9 @@ ways = pytest.mark.parametrize(
 
 def of(recorded: Recorded, points: str, case: Case, family: int, *, ledger: bool) -> Iterator[Pair]:
     """The attempts of a case with their records; fails where there is none."""
-    matched = recorded.matched(points, ledger=ledger)
+    matched, wanted = recorded.matched(points, ledger=ledger), key_of(case, family)
     for position, attempt in enumerate(recorded.attempts):
-        if attempt.case == key_of(case, family):
+        if attempt.case == wanted:
             assert position in matched.pairs, f"no record of {attempt}"
             yield attempt, matched.pairs[position]
 
@@ -68,9 +68,9 @@ def test_tuples(recorded: Recorded, points: str, ledger: bool, case: Case, famil
 @evidence
 @ways
 def test_every_attempt_is_one_record(recorded: Recorded, points: str, ledger: bool, case: Case, family: int) -> None:
-    numbers = recorded.matched(points, ledger=ledger).numbers
+    numbers, wanted = recorded.matched(points, ledger=ledger).numbers, key_of(case, family)
     for attempt in recorded.attempts:
-        if attempt.case == key_of(case, family) and not hidden(case, ledger=ledger):
+        if attempt.case == wanted and not hidden(case, ledger=ledger):
             made, found = numbers[attempt.proto, *attempt.original]
             assert found == made
 

@@ -24,11 +24,11 @@ from probes.live.sockets.order import root_cgroup
 pytest.importorskip("bcc", reason="no bcc (apt install python3-bpfcc)")
 needs_bpf = pytest.mark.skipif(bool(lacking(["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"])), reason="may not load eBPF programs here")
 
-# Counts, under keys: 0 datagrams of the sought length that were dropped, 1 connects to the sought port.
+# Counts, under keys: 0 datagrams of the sought length that were dropped, 1 connects to the sought port. No probe of ours has these names.
 SOURCE = """
 #include <vmlinux.h>
 BPF_ARRAY(kept, u64, 4);
-int dropped(struct bpf_raw_tracepoint_args *event)
+int drops_sought(struct bpf_raw_tracepoint_args *event)
 {
     struct sk_buff *skb = (void *)event->args[0];
     unsigned int len = 0, ifindex = 0, zero = 0;
@@ -40,7 +40,7 @@ int dropped(struct bpf_raw_tracepoint_args *event)
         kept.increment(zero);
     return 0;
 }
-int asked(struct bpf_sock_addr *address)
+int asks_sought(struct bpf_sock_addr *address)
 {
     unsigned int one = 1;
     if (address->user_port == __builtin_bswap16(PORT))
@@ -86,7 +86,7 @@ def connect_to_nobody() -> None:
 def test_fields_are_read_at_the_running_kernels_offsets(program: Program) -> None:
     assert program.headers == "BTF"
     try:
-        program.attach_raw_tracepoint("dropped", "kfree_skb")
+        program.attach_raw_tracepoint("drops_sought", "kfree_skb")
     except BpfError as error:
         pytest.skip(str(error))
     send_to_nobody(23)
@@ -123,7 +123,7 @@ def test_headers_in_the_working_directory_are_not_taken(source: Path, tmp_path: 
 
 @needs_bpf
 def test_an_attachment_can_be_ended(program: Program) -> None:
-    attachment = program.attach_cgroup("asked", "connect4", root_cgroup())
+    attachment = program.attach_cgroup("asks_sought", "connect4", root_cgroup())
     connect_to_nobody()
     assert program.map("kept")[1].value == 1
     program.detach(attachment)
@@ -136,7 +136,7 @@ def test_an_attachment_can_be_ended(program: Program) -> None:
     ("kept", "said"),
     [
         ("net_admin", "a map of looks.c is not permitted: CAP_BPF missing"),
-        ("bpf", r"dropped \(raw_tracepoint\) is not permitted: CAP_PERFMON missing"),
+        ("bpf", r"drops_sought \(raw_tracepoint\) is not permitted: CAP_PERFMON missing"),
     ],
 )
 def test_what_is_missing_is_named(kept: str, said: str, source: Path) -> None:
@@ -154,8 +154,8 @@ from pathlib import Path
 from probes.live.bpf import Program
 from probes.live.sockets.order import root_cgroup
 program = Program(Path(sys.argv[1]), {{"LENGTH": {length}, "PORT": {port}}}, {structs})
-program.attach_raw_tracepoint("dropped", "kfree_skb")
-program.attach_cgroup("asked", "connect4", root_cgroup())
+program.attach_raw_tracepoint("drops_sought", "kfree_skb")
+program.attach_cgroup("asks_sought", "connect4", root_cgroup())
 print("attached", flush=True)
 time.sleep(60)
 """
@@ -170,26 +170,26 @@ def programs_of(names: set[str]) -> int:
 def test_nothing_stays_after_kill_minus_9(source: Path) -> None:
     if not Path("/usr/sbin/bpftool").exists():
         pytest.skip("no bpftool to look with (apt install bpftool)")
-    before = programs_of({"asked", "dropped"})
+    before = programs_of({"asks_sought", "drops_sought"})
     code = ATTACHES.format(length=LENGTH, port=PORT, structs=STRUCTS)
     running = subprocess.Popen([sys.executable, "-c", code, str(source)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert running.stdout
     assert running.stdout.readline() == "attached\n"
-    assert programs_of({"asked", "dropped"}) == before + 2
+    assert programs_of({"asks_sought", "drops_sought"}) == before + 2
     running.send_signal(signal.SIGKILL)
     running.communicate()
     patience = time.monotonic() + 10  # the kernel frees programs after a grace period
-    while programs_of({"asked", "dropped"}) > before and time.monotonic() < patience:
+    while programs_of({"asks_sought", "drops_sought"}) > before and time.monotonic() < patience:
         time.sleep(0.05)
-    assert programs_of({"asked", "dropped"}) == before
+    assert programs_of({"asks_sought", "drops_sought"}) == before
 
 
 @needs_bpf
 def test_closing_gives_everything_back(source: Path) -> None:
     def once() -> None:
         with Program(source, {"LENGTH": LENGTH, "PORT": PORT}, STRUCTS) as program:
-            program.load("dropped", "raw_tracepoint")
-            program.attach_cgroup("asked", "connect4", root_cgroup())
+            program.load("drops_sought", "raw_tracepoint")
+            program.attach_cgroup("asks_sought", "connect4", root_cgroup())
         program.close()
 
     def opened() -> list[str]:
@@ -198,7 +198,7 @@ def test_closing_gives_everything_back(source: Path) -> None:
         return sorted(link for link in links if "bpf" in link)
 
     with Program(source, {"LENGTH": LENGTH, "PORT": PORT}, STRUCTS) as program:
-        program.load("dropped", "raw_tracepoint")
+        program.load("drops_sought", "raw_tracepoint")
         assert opened()
     before = opened()
     for _ in range(3):
@@ -224,17 +224,17 @@ def test_refusals_say_why(code: str, structs: dict[str, None], said: str, tmp_pa
 
 @needs_bpf
 def test_a_function_is_of_one_kind(program: Program) -> None:
-    assert program.load("asked", "connect4") == program.load("asked", "connect4")
-    with pytest.raises(BpfError, match="asked is loaded as connect4 already: give connect6 a function of its own"):
-        program.load("asked", "connect6")
+    assert program.load("asks_sought", "connect4") == program.load("asks_sought", "connect4")
+    with pytest.raises(BpfError, match="asks_sought is loaded as connect4 already: give connect6 a function of its own"):
+        program.load("asks_sought", "connect6")
 
 
 @needs_bpf
 def test_what_is_not_there_cannot_be_attached_to(program: Program, tmp_path: Path) -> None:
     with pytest.raises(BpfError, match="raw tracepoint no_such_event is refused by this kernel"):
-        program.attach_raw_tracepoint("dropped", "no_such_event")
+        program.attach_raw_tracepoint("drops_sought", "no_such_event")
     with pytest.raises(BpfError, match="nowhere cannot be opened"):
-        program.attach_cgroup("asked", "connect4", tmp_path / "nowhere")
+        program.attach_cgroup("asks_sought", "connect4", tmp_path / "nowhere")
     with pytest.raises(BpfError, match="no function no_such_function that could be probed"):
         attach_kprobe(-1, "no_such_function")
 
