@@ -49,7 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 # These have the machine to themselves; the rest runs side by side, in namespaces and on ports of each test worker's own.
 ALONE = (
-    "tests/image/", "tests/test_bench.py", "tests/live/test_proxy_bench.py",  # measure it
+    "tests/image/", "tests/test_bench_measures.py", "tests/live/test_proxy_bench.py",  # measure it
     "tests/live/test_sockets",  # look at all of the kernel: what others attach, and every process' sockets
     "tests/kernel/test_pa", "tests/live/test_record_kube_proxy.py",  # compare moments: whole clusters, and which packet came first
     "tests/kernel/test_proxies_crowd.py",  # wants every one of a crowd's requests told, by moments
