@@ -6,15 +6,22 @@ import numpy as np
 
 from probes.addresses import endpoint
 from probes.schema import Array, Table
+from probes.text_rows import Rows, Texts, text_rows
+from tracer.tuples import distinct, mix
 
 
 class Ends:
-    """`address:port` of tuples, each made once: `src[code]` and `dst[code]` of every code that was learnt."""
+    """`address:port` of tuples, as columns of text, and each made once: `src[code]` and `dst[code]` of every code that was learnt."""
 
     def __init__(self, tuples: Table) -> None:
         self.src: dict[int, str] = {}
         self.dst: dict[int, str] = {}
         self._tuples = tuples
+        hi, lo = (np.concatenate([tuples[f"{side}_{half}"] for side in ("src", "dst")]) for half in ("hi", "lo"))
+        _, first, number = distinct(mix(hi, lo))
+        self._addresses = [endpoint(*both, 0)[:-1] for both in zip(hi[first].tolist(), lo[first].tolist(), strict=True)]
+        self._address = dict(zip(("src", "dst"), np.split(number, 2), strict=True))
+        self._end = {side: numbers << 16 | tuples[f"{side[0]}port"] for side, numbers in self._address.items()}
 
     def learn(self, codes: Array) -> None:
         """Make those of `codes` (tuple codes; negative ones are none)."""
@@ -24,10 +31,18 @@ class Ends:
             columns = (self._tuples[name][new].tolist() for name in (f"{side}_hi", f"{side}_lo", f"{side[0]}port"))
             known.update(zip(new, map(endpoint, *columns), strict=True))
 
+    def columns(self, side: str, codes: Array) -> tuple[Texts, Array]:
+        """The "src" or "dst" of tuples, as two columns of `probes.text_rows`."""
+        return (self._addresses, self._address[side][codes]), self._tuples[f"{side[0]}port"][codes]
 
-def same_end(tuples: Table, codes: Array, side: str, others: Array, other_side: str) -> Array:
-    """Whether the "src" or "dst" of each of `codes` is that of `others`: address and port."""
-    same = tuples[f"{side[0]}port"][codes] == tuples[f"{other_side[0]}port"][others]
-    for half in ("hi", "lo"):
-        same &= tuples[f"{side}_{half}"][codes] == tuples[f"{other_side}_{half}"][others]
-    return np.asarray(same)
+    def column(self, side: str, codes: Array) -> Texts:
+        """The same as one, with nothing for negative codes."""
+        there = np.flatnonzero(codes >= 0)
+        which = np.full(len(codes), len(there))
+        which[there] = np.arange(len(there))
+        text, bounds = text_rows(len(there), self.columns(side, codes[there]))
+        return Rows(text, np.append(bounds, bounds[-1])), which
+
+    def same(self, codes: Array, side: str, others: Array, other_side: str) -> Array:
+        """Whether the "src" or "dst" of each of `codes` is that of `others`: address and port."""
+        return np.asarray(self._end[side][codes] == self._end[other_side][others])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.ends import Ends, same_end
+from analysis.ends import Ends
 from probes.addresses import text
 from probes.decode import TUNNELS
 from probes.schema import Array, Table
@@ -22,7 +22,7 @@ class HopRecords:
 
     def __init__(self, trace: Trace, hops: Table, connections: Array, ends: Ends) -> None:
         self._hops, self._connections, self._ends = hops, connections, ends
-        self._tuples, self._observations = trace.tables.tuples, trace.tables.observations
+        self._observations = trace.tables.observations
         self._places = [(point.node, point.interface) for point in trace.tables.points]
         # a point may be spread over several files
         self._files = [point.file for point in trace.tables.points]
@@ -57,7 +57,7 @@ class HopRecords:
         original, translated = self._original[connections], self._translated[connections]
         leads = [
             self._has_service[connections] & (target >= 0)
-            & (same_end(self._tuples, target, "dst", codes, "src") | same_end(self._tuples, target, "dst", codes, "dst"))
+            & (self._ends.same(target, "dst", codes, "src") | self._ends.same(target, "dst", codes, "dst"))
             for target in (original, translated)
         ]  # fmt: skip
         return np.select(leads, [1 + self._by_node_port[connections], np.full(len(codes), 3)], 0)

@@ -1,121 +1,219 @@
-"""Connections as JSON at once, several times as fast as by way of `Recorder`'s records: byte for byte what `json.dumps` makes of those."""
+"""The output contract: one JSON object per connection (docs/output.md; `SCHEMA` in `analysis.contract` checks it).
+
+Text is written from columns by machine code (`probes.text_rows`); `analysis.records` reads it where objects are wanted.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from itertools import pairwise
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from analysis.ends import Ends
 from analysis.failures import refusal, verdict
 from analysis.hop_texts import HopTexts
-from analysis.records import CHUNK, Record, Recorder, bounds_of, owner_record, policy_record, service_record
+from analysis.hops import HopRecords
+from analysis.text_columns import alike, evidence_texts, some
+from analysis.translations import TranslationTexts
+from probes.addresses import endpoint
 from probes.decode.numbers import PROTOCOL_NAMES
-from tracer import evidence
+from probes.schema import Array, Table
+from probes.text_rows import NULL, Rows, Texts, text_rows
 from tracer.cluster import Owner
 from tracer.names import Named
+from tracer.policies import Policy
 from tracer.status import REFUSED, STATUSES, TIMEOUT
 from tracer.trace import Trace
 
-_NOBODY = json.dumps(owner_record("", None))
-_BEFORE_ADDRESS = _NOBODY.index('""') + 1
+Record = dict[str, Any]
 
 
-class RecordTexts(Recorder):
-    """Turns rows of a trace into JSON. What many records have alike is made once."""
+class RecordTexts:
+    """Turns rows of a trace into JSON, without what depends on all the others (`analysis.records.NUMBERED`)."""
 
     def __init__(self, trace: Trace) -> None:
-        super().__init__(trace)
-        self._hop_texts = HopTexts(trace, self._hop_records)
-        self._evidence: dict[int, str] = {}
-        self._owners: dict[int, str] = {}  # by id, as what follows: all are kept by the trace
-        self._services: dict[tuple[int, bool], str] = {}
-        self._port_texts: dict[tuple[int, int, int | None], str] = {}
+        self.trace, self.ends = trace, Ends(trace.tables.tuples)
+        tables = trace.tables
+        self._hops = HopTexts(trace, self.ends, HopRecords(trace, tables.hops, tables.hops["connection"], self.ends))
+        self._translations = TranslationTexts(trace, self.ends)
+        self._points = [f"{point.node}/{point.interface}" for point in tables.points]
 
-    def texts(self, first: int, end: int) -> Iterator[tuple[str, memoryview, str]]:
-        """The records of rows `first` to `end` without what `unnumbered` leaves out: what is before their hops, those, what is behind."""
-        for start in range(first, end, CHUNK):
-            yield from self._some(start, min(start + CHUNK, end))
-
-    def _some(self, first: int, end: int) -> Iterator[tuple[str, memoryview, str]]:
-        tables = self.trace.tables
-        columns = [tables.connections[name][first:end].tolist() for name in (
-            "proto", "status", "start_ns", "end_ns", "packets_original", "packets_reply", "handshake_ns", "retransmissions", "first_seen",
-        )]  # fmt: skip
-        named = self.trace.named[first:end]
-        self._learn(named, columns[-1])
-        bounds = bounds_of(tables.hops, first, end)
-        hops = {name: column[bounds[0] : bounds[-1]] for name, column in tables.hops.items()}
-        text, ends = self._hop_texts.texts(hops, self._latencies(bounds[0], bounds[-1]))
-        at = pairwise(ends[np.array(bounds) - bounds[0]].tolist())
-        parts = zip(pairwise(bounds), self._translations(first, end), self._losses(first, end), strict=True)
-        for row, each, values, (rows, translations, losses), (begin, after) in zip(
-            range(first, end), named, zip(*columns, strict=True), parts, at, strict=True
-        ):
-            last_hop = rows[1] - 1 if rows[1] > rows[0] else -1
-            before, behind = self._text(row, each, values, last_hop, translations, losses)
-            yield before, text[min(begin + 2, after) : after].data, behind
-
-    def _text(
-        self, connection: int, named: Named, row: tuple[int, ...], last_hop: int, translations: list[Record], losses: list[Record]
-    ) -> tuple[str, str]:  # fmt: skip
-        ends, original, translated = self.ends, named.original, named.translated
-        number, status, start, end, packets_original, packets_reply, handshake, retransmissions, first_seen = row
-        protocol = PROTOCOL_NAMES.get(number, str(number))
-        client = "null" if named.source < 0 else self._owner(ends.src[named.source], named.client)
-        server = "null" if translated < 0 else self._owner(ends.dst[translated], named.server)
-        policies = [policy_record(policy) for policy in self.trace.policies.get(connection, ())]
-        refused = _json(refusal(self.trace, connection, self._replies(connection))) if status == REFUSED else "null"
-        verdicts = _json(verdict(self.trace, connection, named)) if status in (REFUSED, TIMEOUT) else "null"
-        before = (
-            f'{{"protocol": "{protocol}", "operation": null, "status": "{STATUSES[status]}", "start_ns": {start}, "end_ns": {end}, '
-            f'"client": {client}, "server": {server}, "service": {self._service(named)}, "ingress": null, '
-            f'"original": {self._tuple_text(original, protocol)}, "translated": {self._tuple_text(translated, protocol)}, '
-            f'"ports": {self._ports_text(named)}, "policies": {_json(policies)}, "translations": {_json(translations)}, "hops": ['
+    def texts(self, first: int, end: int) -> Rows:
+        """The records of rows `first` to `end` of `connections`: some thousands, as all of them are in memory."""
+        tables, count, named = self.trace.tables, end - first, self.trace.named[first:end]
+        table = {name: column[first:end] for name, column in tables.connections.items()}
+        source, original, translated = (
+            np.array([getattr(each, name) for each in named], "i8") for name in ("source", "original", "translated")
         )
-        behind = (
-            f'], "packets": {{"original": {packets_original}, "reply": {packets_reply}}}, '
-            f'"handshake_ns": {"null" if handshake < 0 else handshake}, "retransmissions": {retransmissions}, "losses": {_json(losses)}, '
-            f'"latency": {{"total_ns": {end - start}, "network_ns": null, "server_ns": null, "uncertainty_ns": 0}}, '
-            f'"evidence": {self._evidence_text(named.evidence)}, "parent_evidence": [], "confidence": {round(named.confidence, 4)}, '
-            f'"candidates": {_json([self._tuple(code, protocol) for code in named.candidates])}, '
-            f'"last_seen_at": {"null" if packets_reply else _json(self._last_seen_at(last_hop))}, '
-            f'"refusal": {refused}, "verdict": {verdicts}, '
-            f'"problems": {_json([*named.problems, *self._unseen(original, first_seen)])}}}'
+        client, server, service = (np.array([id(getattr(each, name)) for each in named], "u8") for name in ("client", "server", "service"))
+        direct = np.array([each.direct for each in named], "u1")
+        bits, confidence = (np.array([getattr(each, name) for each in named]) for name in ("evidence", "confidence"))
+        reached = np.where(translated < 0, NULL, tables.tuples["dport"][translated])
+        hops, translations = (bounds_of(each, first, end) for each in (tables.hops, tables.translations))
+        reply, handshake, start_ns, end_ns = (table[name] for name in ("packets_reply", "handshake_ns", "start_ns", "end_ns"))
+        opening = alike([table["proto"], table["status"]], lambda row: _opening(int(table["proto"][row]), int(table["status"][row])))
+        return text_rows(
+            count,
+            [
+                opening, start_ns, ', "end_ns": ', end_ns,
+                *self._owner("client", "src", source, client, [each.client for each in named]),
+                *self._owner("server", "dst", translated, server, [each.server for each in named]),
+                alike([service, direct], lambda row: f', "service": {json.dumps(service_record(named[row]))}, "ingress": null'),
+                *self._tuple("original", original), *self._tuple("translated", translated),
+                ', "ports": ', alike([service, server, reached], lambda row: json.dumps(_ports(named[row], int(reached[row])))),
+                ', "policies": ', self._policies(first, end), ', "translations": [',
+                (self._translations.texts(*translations[[0, -1]]).grouped(translations - translations[0]), np.arange(count)),
+                '], "hops": [', (self._hops.texts(*hops[[0, -1]]).grouped(hops - hops[0]), np.arange(count)),
+                '], "packets": {"original": ', table["packets_original"], ', "reply": ', reply,
+                '}, "handshake_ns": ', np.where(handshake < 0, NULL, handshake), ', "retransmissions": ', table["retransmissions"],
+                ', "losses": ', self._losses(first, end), ', "latency": {"total_ns": ', end_ns - start_ns,
+                ', "network_ns": null, "server_ns": null, "uncertainty_ns": 0}, "evidence": ', evidence_texts(bits),
+                ', "parent_evidence": [], "confidence": ',
+                alike([confidence.view("u8")], lambda row: json.dumps(round(named[row].confidence, 4))),
+                ', "candidates": ', self._candidates(named, table["proto"]), ', "last_seen_at": ', self._last_seen_at(hops, reply),
+                self._failures(first, table["status"], named), ', "problems": ', self._problems(named, table["first_seen"]), "}",
+            ],
+        )  # fmt: skip
+
+    def _owner(self, name: str, side: str, codes: Array, ids: Array, owners: list[Owner | None]) -> list[str | Texts]:
+        """Who has the "src" or "dst" of a tuple, null without one. Owners are told apart by `ids`: all are kept by the trace."""
+        none = codes < 0
+        texts, which = alike([ids], lambda row: json.dumps(owner_record("", owners[row]))[_BEFORE_ADDRESS:])
+        return [
+            f', "{name}": ', (["null", _NOBODY[:_BEFORE_ADDRESS]], 1 - none.astype("i8")), self.ends.column(side, codes),
+            ([*texts, ""], np.where(none, len(texts), which)),
+        ]  # fmt: skip
+
+    def _tuple(self, name: str, codes: Array) -> list[str | Texts]:
+        """A tuple, null without one."""
+        none, proto = codes < 0, self.trace.tables.tuples["proto"][codes]
+        before = alike(
+            [none, proto], lambda row: f', "{name}": null' if none[row] else f', "{name}": {{"proto": "{_name(int(proto[row]))}", "src": "'
         )
-        return before, behind
+        return [
+            before, self.ends.column("src", codes), (['", "dst": "', ""], none.astype("i8")), self.ends.column("dst", codes),
+            (['"}', ""], none.astype("i8")),
+        ]  # fmt: skip
 
-    def _owner(self, address: str, owner: Owner | None) -> str:
-        text = self._owners.get(id(owner))
-        if text is None:
-            text = self._owners[id(owner)] = json.dumps(owner_record("", owner))
-        return f"{text[:_BEFORE_ADDRESS]}{address}{text[_BEFORE_ADDRESS:]}"
+    def _policies(self, first: int, end: int) -> Texts:
+        @cache
+        def told(*policies: Policy) -> str:
+            return json.dumps([policy_record(each) for each in policies])
 
-    def _service(self, named: Named) -> str:
-        key = id(named.service), named.direct
-        text = self._services.get(key)
-        if text is None:
-            text = self._services[key] = json.dumps(service_record(named))
-        return text
+        found = self.trace.policies
+        return some(end - first, {row - first: told(*found[row]) for row in sorted(found.keys() & range(first, end))}, "[]")
 
-    def _ports_text(self, named: Named) -> str:
-        key = id(named.service), id(named.server), self._reached(named)
-        text = self._port_texts.get(key)
-        if text is None:
-            text = self._port_texts[key] = json.dumps(self._ports(named))
-        return text
+    def _losses(self, first: int, end: int) -> Texts:
+        table, found = self.trace.tables.losses, dict[int, list[Record]]()
+        begin, after = bounds_of(table, first, end)[[0, -1]]
+        for row in zip(*(table[name][begin:after].tolist() for name in table), strict=True):
+            loss = dict(zip(table, row, strict=True))
+            found.setdefault(loss["connection"] - first, []).append(self._loss(loss))
+        return some(end - first, {row: json.dumps(losses) for row, losses in found.items()}, "[]")
 
-    def _evidence_text(self, bits: int) -> str:
-        text = self._evidence.get(bits)
-        if text is None:
-            text = self._evidence[bits] = json.dumps(evidence.names(bits))
-        return text
+    def _loss(self, row: dict[str, int]) -> Record:
+        return {
+            "path": "reply" if row["reply"] else "request", "seq": row["seq"], "time_ns": row["time_ns"],
+            "sent_again_after_ns": row["again_ns"],
+            "last_seen_at": None if row["last_point"] < 0 else self._points[row["last_point"]],
+            "first_missed_at": None if row["missed_point"] < 0 else self._points[row["missed_point"]],
+        }  # fmt: skip
 
-    def _tuple_text(self, code: int, protocol: str) -> str:
-        return "null" if code < 0 else f'{{"proto": "{protocol}", "src": "{self.ends.src[code]}", "dst": "{self.ends.dst[code]}"}}'
+    def _candidates(self, named: list[Named], proto: Array) -> Texts:
+        def told(row: int) -> str:
+            return json.dumps([self._told(code, int(proto[row])) for code in named[row].candidates])
+
+        return some(len(named), {row: told(row) for row, each in enumerate(named) if each.candidates}, "[]")
+
+    def _told(self, code: int, proto: int) -> Record:
+        return {"proto": _name(proto), "src": self._end("src", code), "dst": self._end("dst", code)}
+
+    def _end(self, side: str, code: int) -> str:
+        tuples = self.trace.tables.tuples
+        return endpoint(*(int(tuples[name][code]) for name in (f"{side}_hi", f"{side}_lo", f"{side[0]}port")))
+
+    def _last_seen_at(self, hops: Array, reply: Array) -> Texts:
+        """Where attempts without an answer were seen last: at their last hop."""
+        unanswered = (reply == 0) & (np.diff(hops) > 0)
+        which = np.zeros(len(reply), "i8")
+        which[unanswered] = self.trace.tables.hops["point"][hops[1:][unanswered] - 1] + 1
+        return ["null", *map(json.dumps, self._points)], which
+
+    def _failures(self, first: int, status: Array, named: list[Named]) -> Texts:
+        def told(row: int) -> str:
+            refused, why = refusal(self.trace, first + row, self._replies(first + row)), verdict(self.trace, first + row, named[row])
+            return f', "refusal": {json.dumps(refused)}, "verdict": {json.dumps(why)}'
+
+        failed = np.flatnonzero((status == REFUSED) | (status == TIMEOUT)).tolist()
+        return some(len(named), {row: told(row) for row in failed}, ', "refusal": null, "verdict": null')
+
+    def _replies(self, connection: int) -> list[int]:
+        """The rows of a connection's hops that are replies."""
+        hops = self.trace.tables.hops
+        return [row for row in range(*bounds_of(hops, connection, connection + 1).tolist()) if hops["reply"][row]]
+
+    def _problems(self, named: list[Named], first_seen: Array) -> Texts:
+        found = {row: each.problems for row, each in enumerate(named) if each.problems}
+        for row, seen in enumerate(first_seen.tolist()):
+            if named[row].original < 0 and seen >= 0:
+                found[row] = [*found.get(row, []), f"first seen as {self._end('src', seen)} > {self._end('dst', seen)}"]
+        return some(len(named), {row: json.dumps(problems) for row, problems in found.items()}, "[]")
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value) if value else "null" if value is None else "[]"
+def bounds_of(table: Table, first: int, end: int) -> Array:
+    """Where the rows of each of the connections `first` to `end` begin in a table sorted by connection, and where the last one's end."""
+    return np.searchsorted(table["connection"], np.arange(first, end + 1, dtype=table["connection"].dtype))
+
+
+def _name(proto: int) -> str:
+    return PROTOCOL_NAMES.get(proto, str(proto))
+
+
+def _opening(proto: int, status: int) -> str:
+    return f'{{"protocol": "{_name(proto)}", "operation": null, "status": "{STATUSES[status]}", "start_ns": '
+
+
+def _ports(named: Named, reached: int) -> Record:
+    """The four ports of a Service call, each where it applies: nodePort, port, targetPort, containerPort (of the server's socket)."""
+    service, server = named.service, named.server
+    return {
+        "node_port": service.node_port if service and service.via == "NodePort" else None, "port": service.port if service else None,
+        "target_port": service.target_port if service else None,
+        "container_port": reached if reached != NULL and server and server.kind == "pod" and (server.container or service) else None,
+        "container": server.container if server else None,
+    }  # fmt: skip
+
+
+def policy_record(policy: Policy) -> Record:
+    """One policy as it is told."""
+    return {"name": policy.name, "value": policy.value, "held": policy.held, "why": policy.why}
+
+
+def owner_record(address: str, owner: Owner | None) -> Record:
+    """Who has an address."""
+    if owner is None:
+        return {"address": address, "kind": None, "namespace": None, "name": None, "node": None, "container": None}
+    record = {
+        "address": address, "kind": owner.kind, "namespace": owner.namespace, "name": owner.name, "node": owner.node,
+        "container": owner.container, "container_port": owner.container_port_name,
+    }  # fmt: skip
+    if owner.process is not None:
+        record["process"] = owner.process
+    return record
+
+
+def service_record(named: Named) -> Record | None:
+    """The Service that was asked for; "direct" without one, None where nobody knows."""
+    service = named.service
+    if service is None:
+        return {"namespace": None, "name": None, "port": None, "via": "direct"} if named.direct else None
+    return {
+        "namespace": service.namespace, "name": service.name, "port": str(service.port), "via": service.via, "port_name": service.port_name,
+        "type": service.type,
+    }  # fmt: skip
+
+
+_NOBODY = json.dumps(owner_record("", None))
+_BEFORE_ADDRESS = _NOBODY.index('""') + 1

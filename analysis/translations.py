@@ -1,53 +1,54 @@
-"""Translations as records: what each rewrote, and what the node's rules and kernel say of it."""
+"""Translations as JSON: what each rewrote, and what the node's rules and kernel say of it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from analysis.ends import Ends, same_end
+from analysis.ends import Ends
+from analysis.text_columns import alike, behind_first, evidence_texts, some
 from probes.decode.numbers import ICMP, ICMPV6, PROTOCOL_NAMES
 from probes.schema import Array, Table
-from tracer import evidence
+from probes.text_rows import Rows, Texts, text_rows
 from tracer.rules import ProxyRules
 from tracer.trace import Trace
 
 Record = dict[str, Any]
 
 
-class TranslationRecords:
-    """The rows of TRANSLATIONS as records."""
+class TranslationTexts:
+    """The rows of TRANSLATIONS as JSON."""
 
     def __init__(self, trace: Trace, ends: Ends) -> None:
         self._trace, self._ends = trace, ends
-        self._rule_paths: dict[tuple[int, str, str, str], Record | None] = {}  # the same for every connection of a client to a Service
+        self._nodes = [f'{{"node": {json.dumps(node)}, "before": "' for node in trace.tables.nodes]
 
-    def records(self, first: int, end: int) -> list[Record]:
-        """The translations of rows `first` to `end`."""
+    def texts(self, first: int, end: int) -> Rows:
+        """Rows `first` to `end`; each has a comma before it that is not the first of its connection."""
         tables, ends = self._trace.tables, self._ends
         table = {name: column[first:end] for name, column in tables.translations.items()}
-        before, after = table["before"], table["after"]
-        ends.learn(np.concatenate([before, after]))
-        columns = (before, after, table["node"], table["evidence"], *_rewritten(tables.tuples, before, after))
-        found = []
-        for one, other, node, bits, dnat, snat in zip(*(column.tolist() for column in columns), strict=True):
-            record = {
-                "node": tables.nodes[node], "before": f"{ends.src[one]} > {ends.dst[one]}",
-                "after": f"{ends.src[other]} > {ends.dst[other]}", "kinds": ["dnat"] * dnat + ["snat"] * snat,
-                "evidence": evidence.names(bits), "rules": self._rules(node, one, other),
-            }  # fmt: skip
-            found.append(record)
-        for row in self._trace.evaluations.keys() & range(first, end):
-            found[row - first] |= self._evaluation(row)
-        return found
+        before, after, bits = table["before"], table["after"], table["evidence"]
+        dnat, snat = _rewritten(tables.tuples, ends, before, after)
+        kinds = [f'", "kinds": {json.dumps(["dnat"] * one + ["snat"] * other)}, "evidence": ' for other in (0, 1) for one in (0, 1)]
+        measured = dict.fromkeys(self._trace.evaluations.keys() & range(first, end))
+        return text_rows(
+            len(before),
+            [
+                behind_first(table["connection"]), (self._nodes, table["node"]), *ends.columns("src", before), " > ",
+                *ends.columns("dst", before), '", "after": "', *ends.columns("src", after), " > ", *ends.columns("dst", after),
+                (kinds, dnat + 2 * snat), evidence_texts(bits), ', "rules": ', self._rules(table["node"], before, after),
+                some(len(before), {row - first: self._evaluation(row) for row in measured}, "}"),
+            ],
+        )  # fmt: skip
 
-    def _evaluation(self, row: int) -> Record:
-        """What the kernel's functions took of a first packet's translation, where they were measured."""
+    def _evaluation(self, row: int) -> str:
+        """What the kernel's functions took of a first packet's translation, where they were measured, and the end of its text."""
         calls = self._trace.evaluations[row]
         evaluated = [call.inside_ns for call in calls if call.evaluates]
-        return {
+        told = {
             "evaluation_ns": sum(evaluated) if evaluated else None,
             "calls": [
                 {
@@ -57,16 +58,26 @@ class TranslationRecords:
                 for call in calls
             ],
         }  # fmt: skip
+        return f", {json.dumps(told)[1:]}"
 
-    def _rules(self, node: int, before: int, after: int) -> Record | None:
-        """What kube-proxy's rules of the node say of this translation; None without a dump, or where they do not have it."""
-        rules, ends = self._trace.bundle.rules.get(self._trace.tables.nodes[node]), self._ends
-        if rules is None or ends.dst[before] == ends.dst[after]:
-            return None
-        memo = node, ends.src[before].rpartition(":")[0], ends.dst[before], ends.dst[after]
-        if memo not in self._rule_paths:
-            self._rule_paths[memo] = self._walk(rules, before, after)
-        return self._rule_paths[memo]
+    def _rules(self, node: Array, before: Array, after: Array) -> Texts:
+        """What kube-proxy's rules of the node say of each; null without a dump, or where they do not have it.
+
+        It is the same for every connection of a client to a Service and an endpoint.
+        """
+        tables, rules = self._trace.tables, [self._trace.bundle.rules.get(name) for name in self._trace.tables.nodes]
+        ruled = np.array([each is not None for each in rules])[node] & ~self._ends.same(before, "dst", after, "dst")
+        which = np.full(len(node), -1)
+        node, before, after = node[ruled], before[ruled], after[ruled]
+        ends = [tables.tuples[name][before] for name in ("src_hi", "src_lo", "dst_hi", "dst_lo", "dport", "proto")]
+        ends += [tables.tuples[name][after] for name in ("dst_hi", "dst_lo", "dport")]
+
+        def told(row: int) -> str:
+            walked = rules[node[row]]
+            return json.dumps(None if walked is None else self._walk(walked, int(before[row]), int(after[row])))
+
+        texts, which[ruled] = alike([node, *ends], told)
+        return [*texts, "null"], np.where(which < 0, len(texts), which)
 
     def _walk(self, rules: ProxyRules, before: int, after: int) -> Record | None:
         tuples = self._trace.tables.tuples
@@ -85,12 +96,12 @@ class TranslationRecords:
         )
 
 
-def _rewritten(tuples: Table, before: Array, after: Array) -> tuple[Array, Array]:
+def _rewritten(tuples: Table, ends: Ends, before: Array, after: Array) -> tuple[Array, Array]:
     """Whether each translation rewrote the destination, and the source.
 
     An ICMP echo's identifier stands as the port of both ends and is the source's.
     """
-    dnat, snat = (~same_end(tuples, before, side, after, side) for side in ("dst", "src"))
+    dnat, snat = (~ends.same(before, side, after, side) for side in ("dst", "src"))
     elsewhere = (tuples["dst_hi"][before] != tuples["dst_hi"][after]) | (tuples["dst_lo"][before] != tuples["dst_lo"][after])
     return np.where(np.isin(tuples["proto"][before], (ICMP, ICMPV6)), elsewhere, dnat), snat
 

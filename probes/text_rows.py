@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,23 @@ NULL = np.iinfo("i8").min  # among numbers: written as JSON's null
 DIGITS = 20  # of a number, with its sign
 _ZERO, _MINUS = b"0-"
 
-Texts = tuple[Sequence[str], Array]
+
+class Rows(NamedTuple):
+    """Text of rows: row i is `text[bounds[i] : bounds[i + 1]]` (uint8, int64)."""
+
+    text: Array
+    bounds: Array
+
+    def grouped(self, bounds: Array) -> Rows:
+        """Rows of these: group g has all from `bounds[g]` to `bounds[g + 1]`."""
+        return Rows(self.text, self.bounds[bounds])
+
+    def row(self, which: int) -> memoryview:
+        """Text of one."""
+        return self.text[self.bounds[which] : self.bounds[which + 1]].data
+
+
+Texts = tuple[Sequence[str] | Rows, Array]
 
 
 @inlined
@@ -50,26 +67,35 @@ def _write(cells: Array, is_text: Array, starts: Array, pool: Array, out: Array,
         ends[row] = at
 
 
-def text_rows(count: int, columns: Sequence[str | Texts | Array]) -> tuple[Array, Array]:
-    """`(bytes, bounds)` of `count` rows: row i is `bytes[bounds[i] : bounds[i + 1]]`, what it has in each column one behind the other.
+def text_rows(count: int, columns: Sequence[str | Texts | Array]) -> Rows:
+    """`count` rows, each what it has in each column one behind the other.
 
-    A column is one text for all rows, `(texts, which)` with the number of each row's text, or numbers (integers; NULL is `null`).
-    Bytes are uint8, bounds int64; texts are ASCII.
+    A column is one text for all rows, `(texts, which)` with the number of each row's text, or numbers (integers; NULL is `null`). Texts are
+    ASCII.
     """
     cells, is_text = np.empty((len(columns), count), "i8"), np.zeros(len(columns), "u1")
-    pool, longest = ["null"], 0
+    null, size = _joined(["null"])
+    pool, lengths, known, room = [null], [size], 1, 0
     for number, column in enumerate(columns):
         if isinstance(column, np.ndarray):
             cells[number] = column
-            longest += DIGITS
+            room += DIGITS * count
             continue
-        texts, which = ([column], 0) if isinstance(column, str) else column
+        texts, which = ([column], np.zeros(count, "i8")) if isinstance(column, str) else column
+        text, sizes = (texts.text, np.diff(texts.bounds)) if isinstance(texts, Rows) else _joined(texts)
         is_text[number] = 1
-        np.add(which, len(pool), out=cells[number])
-        pool += texts
-        longest += max(map(len, texts), default=0)
-    starts = np.zeros(len(pool) + 1, "i8")
-    np.cumsum(list(map(len, pool)), out=starts[1:])
-    out, bounds = np.empty(count * longest, "u1"), np.zeros(count + 1, "i8")
-    _write(cells, is_text, starts, np.frombuffer("".join(pool).encode("ascii"), "u1"), out, bounds[1:])
-    return out[: bounds[-1]], bounds
+        np.add(which, known, out=cells[number])
+        known += len(sizes)
+        room += int(sizes[which].sum())
+        pool.append(text)
+        lengths.append(sizes)
+    starts = np.zeros(known + 1, "i8")
+    np.cumsum(np.concatenate(lengths), out=starts[1:])
+    out, bounds = np.empty(room, "u1"), np.zeros(count + 1, "i8")
+    _write(cells, is_text, starts, np.concatenate(pool), out, bounds[1:])
+    return Rows(out[: bounds[-1]], bounds)
+
+
+def _joined(texts: Sequence[str]) -> tuple[Array, Array]:
+    """`texts` as bytes, and how many each has."""
+    return np.frombuffer("".join(texts).encode("ascii"), "u1"), np.array(list(map(len, texts)), "i8")

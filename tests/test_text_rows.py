@@ -9,8 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.record_texts import RecordTexts
-from analysis.records import unnumbered
+from analysis.records import NUMBERED, Recorder
 from probes.text_rows import NULL, text_rows
 from tracer.trace import Trace
 
@@ -28,7 +27,12 @@ def test_a_row_is_its_columns_one_behind_the_other(texts: list[str], rows: list[
     assert written == [f'a{texts[number % len(texts)]}{json.dumps(value)}, "b": {json.dumps(value)}' for number, value in rows]
 
 
-def test_records_as_text_are_the_records(traced: Trace) -> None:
-    recorder = RecordTexts(traced)
-    written = [b"".join((before.encode(), hops, behind.encode())).decode() for before, hops, behind in recorder.texts(0, len(recorder))]
-    assert written == [json.dumps(unnumbered(record)) for record in recorder]
+def test_rows_may_be_made_of_rows() -> None:
+    inner = text_rows(4, ["<", np.arange(4), ">"])
+    out = text_rows(2, [(inner.grouped(np.array([0, 3, 4])), np.array([1, 0])), "; ", (inner, np.array([2, 2]))])
+    assert [bytes(out.row(row)) for row in range(2)] == [b"<3>; <2>", b"<0><1><2>; <2>"]
+
+
+def test_records_are_what_json_dumps_writes(traced: Trace) -> None:
+    for record, text in Recorder(traced).both():
+        assert json.dumps({name: value for name, value in record.items() if name not in NUMBERED}) == bytes(text).decode()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from analysis.engine.stitch import Stitched
-from analysis.records import policy_record
+from analysis.record_texts import policy_record
 from analysis.summary import Tally
 from analysis.sums import Sums
 from tracer.affinity import affinities

@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis.filters import Filters
 from analysis.record_texts import RecordTexts
-from analysis.records import Record, Recorder, unnumbered
+from analysis.records import Recorder, chunks
 from analysis.summary import Tally, tally
 from analysis.sums import OF_EACH_KIND, Summing, Sums
 from probes.schema import Array
@@ -25,7 +25,7 @@ class Stitched:
     """The connections of one partition, and sums of them if they were asked for (those are in files of their own).
 
     `first_ns` (i8) and `lowest` (u8) put them, row by row, into one order with those of others. `kept` (i8) are the rows that were asked
-    for, in order; text[i]:text[i + 1] are bytes of the record of kept[i] as JSON, `unnumbered`. `affine` go by row.
+    for, in order; text[i]:text[i + 1] are bytes of the record of kept[i] as JSON, without NUMBERED. `affine` go by row.
     """
 
     first_ns: Array
@@ -55,26 +55,23 @@ class Stitched:
 def stitch(traced: Trace, filters: Filters, most: int | None, out: IO[bytes]) -> Stitched:
     """Write the records that `filters` accept, no more than the first `most`, to `out`; the rest of `kept` has no text."""
     first_ns, lowest = order_keys(traced)
-    recorder, tests = RecordTexts(traced), filters.tests()
-    text = [out.tell()]
-
-    def write(*pieces: bytes | memoryview) -> None:
-        out.writelines(pieces)
-        text.append(text[-1] + sum(map(len, pieces)))
-
+    tests, text = filters.tests(), [np.array([out.tell()])]
     if tests:
         rows: list[int] = []
-        for row, record in enumerate(recorder):
+        for row, (record, its) in enumerate(Recorder(traced).both()):
             if all(test(record) for test in tests):
                 if most is None or len(rows) < most:
-                    write(_text(record))
+                    out.write(its)
+                    text.append(np.array([out.tell()]))
                 rows.append(row)
         kept = np.array(rows, "i8")
     else:
-        kept = np.arange(len(recorder))  # nothing was asked of them
-        for before, hops, behind in recorder.texts(0, len(kept[:most])):
-            write(before.encode(), hops, behind.encode())
-    return Stitched(first_ns, lowest, kept, np.array(text, "i8"), tally(traced), traced.affine)
+        kept, texts = np.arange(len(traced.named)), RecordTexts(traced)  # nothing was asked of them
+        for first, end in chunks(len(kept[:most])):
+            written = texts.texts(first, end)
+            text.append(text[-1][-1] + written.bounds[1:])
+            out.write(written.text.data)
+    return Stitched(first_ns, lowest, kept, np.concatenate(text), tally(traced), traced.affine)
 
 
 def sum_up(traced: Trace, part: int, most: int, out: IO[bytes]) -> Stitched:
@@ -87,9 +84,9 @@ def sum_up(traced: Trace, part: int, most: int, out: IO[bytes]) -> Stitched:
     among_all[np.lexsort((lowest, first_ns, -total_ns))[:most]] = True
     order = zip(total_ns.tolist(), (-first_ns).tolist(), (~lowest).tolist(), (-rows).tolist(), strict=True)
     summing, longest, kept, text = Summing(), dict[int, list[tuple[int, ...]]](), list[int](), [out.tell()]
-    for row, (record, place, sure) in enumerate(zip(Recorder(traced), order, among_all.tolist(), strict=True)):
+    for row, ((record, its), place, sure) in enumerate(zip(Recorder(traced).both(), order, among_all.tolist(), strict=True)):
         if _enters(longest.setdefault(summing.add(record), []), place) or sure:
-            out.write(_text(record))
+            out.write(its)
             text.append(out.tell())
             kept.append(row)
     held = {"total_ns": total_ns, "first_ns": first_ns, "lowest": lowest, "part": np.full(len(rows), part), "row": rows}
@@ -102,10 +99,6 @@ def _enters(longest: list[tuple[int, ...]], place: tuple[int, ...]) -> bool:
         heapq.heappush(longest, place)
         return True
     return heapq.heappushpop(longest, place) is not place
-
-
-def _text(record: Record) -> bytes:
-    return json.dumps(unnumbered(record)).encode()
 
 
 def order_keys(traced: Trace) -> tuple[Array, Array]:
