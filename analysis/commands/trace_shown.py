@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.commands.options import EXIT_OUTPUT, fail, read
+from analysis.commands.options import EXIT_OUTPUT, fail, read, steps
 from analysis.commands.parts import How, request_parts, trace_parts
 from analysis.commands.snapshot import quiet_pipe, write_whole
 
@@ -95,13 +95,17 @@ def requests(known: Answers, min_confidence: float, filters: Callable[[int], Fil
 
 def _recorded(min_confidence: float, found: RequestTrace) -> tuple[list[str], dict[str, int], Record]:
     """`(records as JSON, depth of each below its root by id, what was and was not seen)`."""
-    from analysis.requests import RequestRecorder  # noqa: PLC0415 - imports are slow, --help is not
-    from analysis.summary import summarise, summarise_requests  # noqa: PLC0415
+    from analysis.engine.request_records import write_records  # noqa: PLC0415 - imports are slow, --help is not
+    from analysis.engine.room import processors  # noqa: PLC0415
+    from analysis.filters import Filters  # noqa: PLC0415
+    from analysis.requests import RequestRecorder  # noqa: PLC0415
+    from analysis.summary import summarise, told_requests  # noqa: PLC0415
 
     recorder = RequestRecorder(found, min_confidence)
-    records = list(recorder)
-    told = summarise(found.trace) | {"requests": summarise_requests(found, records)}
-    return [json.dumps(record) for record in records], recorder.depths(), told
+    with steps() as working:
+        written = write_records(recorder, Filters(), processors(), working)
+    told = summarise(found.trace) | {"requests": told_requests(found, written.tally)}
+    return list(written.lines()), recorder.depths(), told
 
 
 def write_summary(path: Path, told: Record) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +13,7 @@ from pathlib import Path
 
 from analysis.engine import spill
 from analysis.engine.files import load_sums, stitch_to_files
+from analysis.engine.room import FORKS, processors
 from analysis.engine.stitch import Stitched
 from analysis.engine.work import Work
 from analysis.sums import Sums, tree
@@ -24,7 +23,6 @@ from tracer.bundle_files import CaptureFile, afresh, unopened
 from tracer.captures import READERS
 from tracer.partitions import Deal
 
-FORKS = sys.platform == "linux"  # elsewhere forked processes may not use the system's libraries
 Packets = Callable[[int], Table]  # of a partition
 Reading = Callable[[str, int], None]
 Working = Callable[[str, int, int], None]
@@ -36,7 +34,7 @@ class Local:
     """This machine. `reading` is told of positions in captures, `working` what is done, how much of it, and of how much."""
 
     def __init__(self, opened: Opened, processes: int | None, reading: Reading, working: Working) -> None:
-        self.processes = processes or (len(os.sched_getaffinity(0)) if FORKS else 1)
+        self.processes = processes or processors()
         self._opened, self._reading, self._working = opened, reading, working
 
     def scan(self, files: Sequence[CaptureFile]) -> list[spill.Scan | Problem]:

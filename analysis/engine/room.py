@@ -1,13 +1,21 @@
-"""Whether packets fit into memory, as far as the size of their files tells."""
+"""What this machine has room for: processes side by side, and packets in memory, as far as the size of their files tells."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 MEMORY_PER_BYTE = 5  # of a capture with packets of 96 bytes; larger ones need less
 COMPRESSED = 5  # a capture shrinks to a fifth
+
+FORKS = sys.platform == "linux"  # elsewhere forked processes may not use the system's libraries
+
+
+def processors() -> int:
+    """How many forked processes have a processor each."""
+    return len(os.sched_getaffinity(0)) if FORKS else 1
 
 
 def fits(captures: Iterable[Path]) -> bool:
