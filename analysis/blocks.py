@@ -27,7 +27,10 @@ class Blocks(Sequence[Row]):
     def __getitem__(self, at: slice) -> list[Row]: ...
     def __getitem__(self, at: int | slice) -> Row | list[Row]:
         if isinstance(at, slice):
-            return [self[each] for each in range(*at.indices(self._count))]
+            first, end, step = at.indices(self._count)
+            if step == 1 and 0 <= first // ROWS == (end - 1) // ROWS:
+                return self._block(first // ROWS)[first % ROWS : (end - 1) % ROWS + 1]
+            return [self[each] for each in range(first, end, step)]
         if not 0 <= at < self._count:
             raise IndexError(at)
         return self._block(at // ROWS)[at % ROWS]

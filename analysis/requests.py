@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ class RequestRecorder:
         self._columns = {name: table[name].tolist() for name in ("connection", "start_ns", "end_ns")}
         self._rows: Sequence[Row] = Blocks(size(table), lambda first, end: _rows(table, first, end))
         connections = found.requests.table["connection"][hops["request"]]
-        self._hop_records = Blocks(size(hops), HopRecords(found.trace, hops, connections, self.connections.ends).records)
+        self._hop_records = Blocks(size(hops), partial(self._make_hops, HopRecords(found.trace, hops, connections, self.connections.ends)))
         self._aligned_hops = Blocks(len(self.connection_records), self._align_hops)
         self._aligned_ns = hops["aligned_ns"].tolist()
         self._resolutions = [found.trace.tables.points[point].resolution_ns for point in hops["point"].tolist()]
@@ -110,7 +110,7 @@ class RequestRecorder:
         record = {
             **whole, "id": self.ids[request], "connection": whole["id"], "parent": self.ids[self.parent[request]] if given else None,
             "trace": f"t{self.ids[self._root(request)][1:]}", "start_ns": row["start_ns"], "end_ns": row["end_ns"],
-            "service": self._service(request, whole), "hops": self._request_hops(request), "losses": losses,
+            "service": self._service(request, whole), "hops": self._hop_records[self._hops(request)], "losses": losses,
             "retransmissions": whole["retransmissions"] if exchange is None else len(losses),
             "handshake_ns": whole["handshake_ns"] if row["number"] == 0 else None,
             "parent_evidence": self.found.parents.evidence.get(request, []) if candidates else [],
@@ -150,29 +150,21 @@ class RequestRecorder:
         recorded = np.array([loss["time_ns"]])
         return int(self.found.clocks.align(np.array([node]), recorded)[0]) if node >= 0 else int(recorded[0])
 
-    def _hops(self, request: int) -> range:
-        return range(self._first_hop[request], self._first_hop[request + 1])
+    def _hops(self, request: int) -> slice:
+        return slice(self._first_hop[request], self._first_hop[request + 1])
 
-    def _request_hops(self, request: int) -> list[Record]:
-        """The hops of the request's first byte and of the response's, with latencies on the aligned clock."""
-        hops: list[Record] = []
-        first = before = -1
-        for hop in self._hops(request):
-            time = self._aligned_ns[hop]
-            if before < 0 or self._hop_records[hop]["path"] != self._hop_records[before]["path"]:
-                first, before = hop, -1
-            apart = self._apart["hop"][hop]
-            known = before >= 0 and apart >= 0
-            latency = time - self._aligned_ns[before] if known else None
+    def _make_hops(self, records: HopRecords, first: int, end: int) -> list[Record]:
+        """Hops `first` to `end` with latencies on the aligned clock: of each request those of its first byte, then of the response's."""
+        made = records.records(first, end)
+        columns = (self._aligned_ns[first:end], *(self._apart[name][first:end] for name in ("begin", "hop", "path")))
+        for hop, (record, time, begin, apart, since) in enumerate(zip(made, *columns, strict=True), first):
+            known = hop != begin and apart >= 0
+            latency = time - self._aligned_ns[hop - 1] if known else None
             uncertainty = apart + self._resolutions[hop] if known else None
-            record = self._hop_records[hop] | {
-                "time_ns": time, "offset_ns": time - self._aligned_ns[first] if self._apart["path"][hop] >= 0 else None,
-                "latency_ns": latency, "uncertainty_ns": uncertainty,
-                "separable": None if latency is None or uncertainty is None else latency > uncertainty,
-            }  # fmt: skip
-            hops.append(record)
-            before = hop
-        return hops
+            record["time_ns"], record["offset_ns"] = time, time - self._aligned_ns[begin] if since >= 0 else None
+            record["latency_ns"], record["uncertainty_ns"] = latency, uncertainty
+            record["separable"] = None if latency is None or uncertainty is None else latency > uncertainty
+        return made
 
     @cached_property
     def _external_names(self) -> dict[int, Record]:
@@ -255,7 +247,7 @@ class RequestRecorder:
         doors, nodes = self._doors(request), self.trace.tables.nodes
         client, server = (nodes[row[name]] if row[name] >= 0 else None for name in ("client_node", "server_node"))
         apart = self._apart["request"][request]
-        resolution = 2 * max((self._resolutions[hop] for hop in self._hops(request)), default=0)
+        resolution = 2 * max(self._resolutions[self._hops(request)], default=0)
         between = None if apart < 0 else apart + resolution
         spent = None if doors.arrival is None or doors.done is None else doors.done - doors.arrival
         below = [(self._columns["start_ns"][child], self._columns["end_ns"][child]) for child in self.children.get(request, ())]
@@ -317,7 +309,8 @@ def _rounded(confidence: float) -> float:
 def _uncertainties(found: RequestTrace) -> dict[str, list[int]]:
     """How far off (ns) differences on the aligned clock may be, -1 where nothing ties the clocks together.
 
-    `hop`: between a hop and the one before it; `path`: and the first of its path; `request`: between both ends of a request.
+    `hop`: between a hop and the one before it; `path`: and the first of its path, which is hop `begin`; `request`: between both ends of a
+    request.
     """
     hops, table = found.requests.hops, found.requests.table
     node, time = hops["node"], hops["aligned_ns"]
@@ -326,6 +319,7 @@ def _uncertainties(found: RequestTrace) -> dict[str, list[int]]:
     client, server = table["client_node"], table["server_node"]
     ends = found.clocks.uncertainty(np.maximum(client, 0), np.maximum(server, 0), table["start_ns"])
     return {
+        "begin": first.tolist(),
         "hop": found.clocks.uncertainty(np.roll(node, 1), node, time).tolist(),
         "path": found.clocks.uncertainty(node[first], node, time).tolist(),
         "request": np.where((client < 0) | (server < 0), -1, ends).tolist(),
