@@ -41,8 +41,8 @@ class MachineCode(BuildHookInterface[Any]):
         if version == "editable":
             return
         sys.path.insert(0, self.root)
-        from probes.code_cache import processors  # noqa: PLC0415
         from probes.code_folders import BESIDE, HERE, state  # noqa: PLC0415
+        from probes.code_ready import processors  # noqa: PLC0415
 
         self._made = tempfile.TemporaryDirectory(prefix="hopline-")  # there until the wheel is
         folder = Path(os.environ.get("NUMBA_CACHE_DIR") or self._made.name)  # in which most may be compiled already
@@ -50,7 +50,7 @@ class MachineCode(BuildHookInterface[Any]):
         for processor in [asked] if asked else processors():
             self.app.display_info(f"compiling for {processor}…")
             compile_for(processor, Path(self.root), folder)
-        for path in (folder / state()).rglob("*.nb[ci]"):  # others that run from these sources may have begun a file
+        for path in (folder / state()).rglob("*.nb[cio]"):  # others that run from these sources may have begun a file
             build_data["force_include"][str(path)] = f"{HERE.name}/{BESIDE}/{path.relative_to(folder)}"
         build_data["pure_python"], build_data["infer_tag"] = False, True
         build_data["dependencies"].append(f"numba=={installed('numba')}")  # numba takes no code of another version
@@ -74,7 +74,7 @@ def compile_for(processor: str, root: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":  # for this machine alone, and what runs from these sources
-    from probes.code_cache import processor
     from probes.code_folders import BESIDE, HERE
+    from probes.code_ready import processor
 
     compile_for(processor(), HERE.parent, HERE / BESIDE)

@@ -7,41 +7,22 @@ to be compiled with. Both wait here until something is compiled.
 from __future__ import annotations
 
 import functools
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from llvmlite import binding as llvm
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile, InTreeCacheLocator
-from numba.core.codegen import JITCodeLibrary, get_host_cpu_features
+from numba.core.codegen import JITCodeLibrary
 from numba.core.runtime import _nrt_python  # type: ignore[attr-defined]  # written in C
 
 from probes import code_folders
-
-ANY = "generic"  # every processor of the architecture
-RECENT = "x86-64-v3"  # those with AVX2: Intel's since 2013, AMD's since 2015
-# What x86-64-v3 has beyond all others (System V ABI, AMD64 supplement, 3.1.1), as LLVM calls it.
-_RECENT_FEATURES = (
-    "avx", "avx2", "bmi", "bmi2", "cx16", "f16c", "fma", "lzcnt", "movbe", "popcnt", "sahf", "sse3", "sse4.1", "sse4.2", "ssse3", "xsave",
-)  # fmt: skip
-
-
-@functools.cache
-def processors() -> list[str]:
-    """Kinds of processors whose code runs on this one, as LLVM calls them, the best last."""
-    has = get_host_cpu_features().split(",") if platform.machine() == "x86_64" else []
-    return [ANY, RECENT] if all(f"+{feature}" in has for feature in _RECENT_FEATURES) else [ANY]
-
-
-def processor() -> str:
-    """The kind of processor that code is made for."""
-    return processors()[-1]
 
 
 class _Code(JITCodeLibrary):
     """Machine code of the cache, and the bitcode beside it as it was read."""
 
+    _machine_code: bytes
     _bitcode: bytes
 
     @classmethod
@@ -51,8 +32,11 @@ class _Code(JITCodeLibrary):
         code.enable_object_caching()
         code._set_compiled_object(machine_code)
         code._finalize_final_module()
-        code._bitcode = bitcode
+        code._machine_code, code._bitcode = machine_code, bitcode
         return code
+
+    def _get_compiled_object(self) -> bytes:
+        return self._machine_code
 
     def _get_module_for_linking(self) -> Any:
         if self._shared_module is None:

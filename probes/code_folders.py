@@ -39,6 +39,7 @@ def _takes(folder: Path) -> bool:
     return os.access(folder, os.W_OK)
 
 
+@functools.cache
 def code_folders() -> tuple[list[Path], Path | None]:
     """Folders that may have machine code of exactly these sources, and the first of them that can be written.
 

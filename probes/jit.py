@@ -1,4 +1,4 @@
-"""The one door to numba: `kernel` compiles a function of scalars and arrays to machine code, cached on disk.
+"""`kernel` makes a function of scalars and arrays machine code, which is kept: numba is imported where there is none (probes.compiling).
 
 Kernels hold no Python objects and release the GIL. With `NUMBA_DISABLE_JIT=1` they run as plain Python (slowly), for debugging.
 
@@ -8,17 +8,16 @@ Code is made for one of two kinds of processors, not for the very one it runs on
 
 from __future__ import annotations
 
-import sys
+import functools
+import os
+import threading
 from collections.abc import Callable
+from types import NoneType
 from typing import Any, TypeVar, cast
 
-import numba
 import numpy as np
-from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 
-from probes.code_cache import QuickCache, processor
+from probes import code_ready
 from probes.code_folders import code_folders
 from probes.schema import Array
 
@@ -31,19 +30,59 @@ wide = cast("Callable[[int], int]", np.int64)
 unsigned = cast("Callable[[int], int]", np.uint64)
 # An index that is never negative: numba then does not ask whether it counts from the end.
 place = cast("Callable[[int], int]", np.uintp)
-_LINE_BYTES = 64  # of a cache
+
+_PLAIN = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+_LOADING = threading.RLock()
+_NUMBERS = (int, float, np.generic, NoneType)
+_FLAGS = 0x1 | 0x2 | 0x100 | 0x400  # of an array: contiguous, either way round; aligned; writeable (numpy/ndarraytypes.h)
 
 
-_FOLDERS, _KEPT = code_folders()
-if numba.config.CPU_NAME is None:  # type: ignore[attr-defined]  # made at run time from numba's settings
-    numba.config.CPU_NAME, numba.config.CPU_FEATURES = processor(), ""  # type: ignore[attr-defined]
+def _kind(value: Any) -> Any:
+    """What code is compiled for, the same in every process."""
+    if isinstance(value, np.ndarray):
+        return value.dtype, value.ndim, value.flags.num & _FLAGS
+    if isinstance(value, tuple):
+        return type(value), tuple(map(_kind, value))
+    if isinstance(value, _NUMBERS):
+        return type(value)
+    raise TypeError(f"{type(value).__qualname__}: not an array nor a number, which is what kernels take")
+
+
+class Kernel:
+    """A function as machine code, which is found or made at the first call with arguments of a kind."""
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function, self._options = function, options
+        self._code: dict[Any, Callable[..., Any]] = {}
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What the function gives. Arguments go by position: arrays, numbers, and tuples of them."""
+        kind = tuple(map(_kind, arguments))
+        code = self._code.get(kind)
+        return (code or self._found(kind, arguments))(*arguments)
+
+    def _found(self, kind: Any, arguments: tuple[Any, ...]) -> Callable[..., Any]:
+        with _LOADING:
+            if kind not in self._code:
+                code = code_ready.load(self.function, kind, code_folders()[0])
+                if code is None:
+                    from probes import compiling  # noqa: PLC0415 - numba, which takes a third of starting
+
+                    code = compiling.compiled(self, kind, arguments)
+                self._code[kind] = code
+            return self._code[kind]
+
+    @functools.cached_property
+    def dispatcher(self) -> Any:
+        """numba's, which compiles this for arguments of any kind, or into other kernels."""
+        from probes import compiling  # noqa: PLC0415 - see above
+
+        return compiling.dispatcher(self.function, self._options)
 
 
 def _compiled(function: _Function, **options: object) -> _Function:
-    dispatcher = cast("Any", numba.njit)(nogil=True, error_model="numpy", **options)(function)
-    if dispatcher is not function:  # NUMBA_DISABLE_JIT leaves functions as they are
-        dispatcher._cache = QuickCache(function, _FOLDERS, _KEPT)
-    return cast("_Function", dispatcher)
+    return function if _PLAIN else cast("_Function", Kernel(function, options))
 
 
 def kernel(function: _Function) -> _Function:
@@ -123,98 +162,3 @@ def store_line(to: Array, into: int, source: Array, first: int) -> None:
     Nothing is read from memory for it, as is for other stores; other threads see it once a lock was passed.
     """
     to[into : into + LINE_WORDS] = source[first : first + LINE_WORDS]
-
-
-if not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # the same functions, as instructions
-
-    def _address(context: Any, builder: Any, array: Any, value: Any, at: Any) -> Any:
-        """The address of item `at` of an array."""
-        return builder.gep(context.make_array(array)(context, builder, value).data, [at])
-
-    def _word(bits: int, big: bool) -> Any:
-        """A load of `bits` at any place: numba's indexing byte by byte is four loads, four comparisons and four shifts for 32 bits."""
-
-        @intrinsic
-        def load(_context: Any, data: Any, _at: Any) -> Any:
-            def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-                address = _address(context, builder, signature.args[0], *arguments)
-                number = context.get_value_type(getattr(types, f"uint{bits}"))
-                word = builder.load(builder.bitcast(address, number.as_pointer()), align=1)
-                if bits > 8 and big == (sys.byteorder == "little"):
-                    word = builder.bswap(word)
-                return word if bits == 64 else builder.zext(word, context.get_value_type(types.int64))
-
-            return types.int64(data, types.int64), generate
-
-        return load
-
-    byte = _word(8, True)
-    big16, big32, big64 = _word(16, True), _word(32, True), _word(64, True)
-    little16, little32 = _word(16, False), _word(32, False)
-
-    @intrinsic
-    def copy(_context: Any, to: Any, _into: Any, source: Any, _first: Any, _count: Any) -> Any:
-        """The same as memcpy(3): for some ten items, numba's loop over a slice takes three times as long."""
-
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            addresses = [_address(context, builder, signature.args[at], arguments[at], arguments[at + 1]) for at in (0, 2)]
-            size = context.get_abi_sizeof(context.get_data_type(to.dtype))
-            cast("Any", cgutils).raw_memcpy(builder, *addresses, arguments[4], size, align=size)
-            return context.get_dummy_value()
-
-        return types.void(to, types.int64, source, types.int64, types.int64), generate
-
-    @intrinsic
-    def prefetch(_context: Any, data: Any, _at: Any) -> Any:
-        """LLVM's `llvm.prefetch`, for reading, into all caches (LLVM language reference)."""
-
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            address = builder.bitcast(_address(context, builder, signature.args[0], *arguments), ir.IntType(8).as_pointer())
-            number = ir.IntType(32)
-            kind = ir.FunctionType(ir.VoidType(), [address.type, number, number, number])
-            function = cast("Any", cgutils).get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-            builder.call(function, [address, number(0), number(3), number(1)])
-            return context.get_dummy_value()
-
-        return types.void(data, types.int64), generate
-
-    @intrinsic
-    def store_line(_context: Any, to: Any, _into: Any, source: Any, _first: Any) -> Any:
-        """A store that is marked as non-temporal (LLVM language reference, `!nontemporal`)."""
-
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            line = ir.VectorType(ir.IntType(64), LINE_WORDS).as_pointer()
-            into, read = (builder.bitcast(_address(context, builder, signature.args[at], *arguments[at : at + 2]), line) for at in (0, 2))
-            store = builder.store(builder.load(read, align=8 * LINE_WORDS), into, align=8 * LINE_WORDS)
-            store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
-            return context.get_dummy_value()
-
-        return types.void(to, types.uintp, source, types.uintp), generate
-
-    @intrinsic
-    def move(_context: Any, to: Any, _into: Any, source: Any, _count: Any) -> Any:
-        """Whole cache lines of `to` are written without being read first, and without taking others' place in the cache."""
-
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            byte, word, line = ir.IntType(8), ir.IntType(64), ir.VectorType(ir.IntType(64), _LINE_BYTES // 8)
-            into = builder.bitcast(_address(context, builder, signature.args[0], *arguments[:2]), byte.as_pointer())
-            out = builder.bitcast(context.make_array(signature.args[2])(context, builder, arguments[2]).data, byte.as_pointer())
-            size = builder.mul(arguments[3], word(context.get_abi_sizeof(context.get_data_type(to.dtype))))
-            ahead = builder.and_(builder.neg(builder.ptrtoint(into, word)), word(_LINE_BYTES - 1))
-            ahead = builder.select(builder.icmp_unsigned("<", ahead, size), ahead, size)
-            lines = builder.udiv(builder.sub(size, ahead), word(_LINE_BYTES))
-            behind = builder.add(ahead, builder.mul(lines, word(_LINE_BYTES)))
-            for begin, end in ((word(0), ahead), (behind, size)):
-                places = [builder.gep(each, [begin]) for each in (into, out)]
-                cast("Any", cgutils).raw_memcpy(builder, *places, builder.sub(end, begin), itemsize=1, align=1)
-                cast("Any", cgutils).memset(builder, places[1], builder.sub(end, begin), 0)
-            lines_into, lines_out = (builder.bitcast(builder.gep(each, [ahead]), line.as_pointer()) for each in (into, out))
-            with cast("Any", cgutils).for_range(builder, lines) as loop:
-                place = builder.gep(lines_out, [loop.index])
-                kept = builder.store(builder.load(place, align=1), builder.gep(lines_into, [loop.index]), align=_LINE_BYTES)
-                kept.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
-                builder.store(ir.Constant(line, None), place, align=1)
-            builder.fence("seq_cst")  # such stores keep no order by themselves
-            return context.get_dummy_value()
-
-        return types.void(to, types.int64, source, types.int64), generate

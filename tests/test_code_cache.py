@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT
 
 from analysis.commands import _compiling
+from probes.code_ready import SUFFIX
 
 KERNELS = """
 import numpy as np
@@ -22,12 +23,12 @@ def plus(one, other):
     return one + other
 
 @kernel
-def middle(values, by):
+def in_order(values, by):
     made = np.empty(len(values), np.int64)
     for row in range(len(values)):
         made[row] = plus(values[row], by)
     made.sort()
-    return made[len(values) // 2]
+    return made
 
 @kernel
 def least(values, by):
@@ -40,31 +41,35 @@ PROGRAM = """
 import json, sys
 import numpy as np
 import kernels
+from probes import code_folders
 
-function = getattr(kernels, sys.argv[1])
-found = function(np.array([7, 5, 11]), 2)
-told = {each.__name__: sum(each.stats.cache_hits.values()) for each in (function, kernels.plus)}
-print(json.dumps([int(found), told, "numba.typed.dictimpl" in sys.modules]))
+found = getattr(kernels, sys.argv[1])(np.array([7, 5, 11]), 2)
+told = [name.partition(".")[2] for name in code_folders.started], "numba" in sys.modules, "numba.typed.dictimpl" in sys.modules
+print(json.dumps([np.asarray(found).tolist(), *told]))
 """
 
 
-def run(folder: Path, name: str) -> list[object]:
-    """`[what the kernel gives, how many functions came from the cache, whether what compiles was loaded]`."""
+def run(folder: Path, name: str, **settings: str) -> list[object]:
+    """`[what the kernel gives, what had to be compiled, whether numba was imported, whether what compiles was]`."""
     (folder / "kernels.py").write_text(KERNELS)
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder / "cache"), "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
+    environment = os.environ | settings | {"NUMBA_CACHE_DIR": str(folder / "cache"), "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
     ended = subprocess.run([sys.executable, "-c", PROGRAM, name], env=environment, capture_output=True, text=True, check=True)
     return list(json.loads(ended.stdout))
 
 
 def test_compiled_code_is_loaded_without_the_compiler_and_compiled_with(tmp_path: Path) -> None:
-    assert run(tmp_path, "middle") == [9, {"middle": 0, "plus": 0}, True]
-    assert run(tmp_path, "middle") == [9, {"middle": 1, "plus": 0}, False]
-    assert run(tmp_path, "least") == [7, {"least": 0, "plus": 1}, True]  # `plus` is linked into it from the cache
+    assert run(tmp_path, "in_order") == [[7, 9, 13], ["in_order", "plus"], True, True]
+    assert run(tmp_path, "in_order") == [[7, 9, 13], [], False, False]
+    assert run(tmp_path, "least") == [7, ["least"], True, True]  # `plus` is linked into it from the cache
+    for path in (tmp_path / "cache").rglob(f"*{SUFFIX}"):
+        path.write_bytes(path.read_bytes()[:99])
+    assert run(tmp_path, "in_order") == [[7, 9, 13], [], True, False]  # numba has it too
+    assert run(tmp_path, "in_order", NUMBA_CPU_NAME="x86-64") == [[7, 9, 13], ["in_order", "plus"], True, True]
 
 
 def test_code_for_recent_processors_is_for_those_alone() -> None:
     def kinds(**settings: str) -> str:
-        program = "from probes.code_cache import processors; print(*processors())"
+        program = "from probes.code_ready import processors; print(*processors())"
         return subprocess.run(
             [sys.executable, "-c", program], env=os.environ | settings, cwd=ROOT, capture_output=True, text=True, check=True
         ).stdout.strip()

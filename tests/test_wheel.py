@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, SAMPLES, Hopline
 
-from probes.code_cache import processor
 from probes.code_folders import BESIDE, state
+from probes.code_ready import processor
 
 KERNELS = {"kernel", "bare", "inlined", "inside"}  # of probes.jit
 PROGRAM = """
@@ -27,7 +27,7 @@ from probes import code_folders
 try:
     main()
 finally:
-    print(code_folders.__file__, code_folders.started, file=sys.stderr)
+    print(code_folders.__file__, code_folders.started, "numba" in sys.modules, file=sys.stderr)
 """
 
 
@@ -81,5 +81,5 @@ def test_a_first_trace_compiles_nothing_and_needs_no_place_to_write(wheel: Path,
     environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
     done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=True)
     subprocess.run(["chmod", "--recursive", "u+w", home], check=True)
-    assert done.stderr.splitlines()[-1] == f"{packages / 'probes' / 'code_folders.py'} []"
+    assert done.stderr.splitlines()[-1] == f"{packages / 'probes' / 'code_folders.py'} [] False"
     assert done.stdout == hopline("trace", SAMPLES / "iptables", "--json").out
