@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from analysis.text_columns import alike
 from probes.addresses import endpoint
 from probes.schema import Array, Table
 from probes.text_rows import Rows, Texts, text_rows
@@ -33,7 +34,11 @@ class Ends:
 
     def columns(self, side: str, codes: Array) -> tuple[Texts, Array]:
         """The "src" or "dst" of tuples, as two columns of `probes.text_rows`."""
-        return (self._addresses, self._address[side][codes]), self._tuples[f"{side[0]}port"][codes]
+        number = self._address[side][codes]
+        addresses: Texts = self._addresses, number
+        if len(self._addresses) > len(codes):  # most are of others
+            addresses = alike([number], lambda row: self._addresses[number[row]])
+        return addresses, self._tuples[f"{side[0]}port"][codes]
 
     def column(self, side: str, codes: Array) -> Texts:
         """The same as one, with nothing for negative codes."""
