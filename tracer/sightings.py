@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from probes.decode.numbers import ACK, EMBEDDED, ICMP, ICMPV6, PACKET, PORTS, RST, SCTP, SEQUENCE, SYN, TCP, TIMESTAMPS, UDP
-from probes.jit import kernel, unsigned, wide
+from probes.jit import inlined, kernel, unsigned, wide
 from probes.schema import Array, Table
 from tracer.orders import by_numbers_and_time
 from tracer.schema import SIGHTINGS
@@ -34,13 +34,18 @@ def _rows_with_ports(observations: Table, *, embedded: bool) -> Array:
     return rows[: _find_ports(observations["view"], observations["proto"], observations["known"], embedded, rows)].copy()
 
 
+@inlined
+def is_joinable(view: int, proto: int, known: int) -> bool:
+    """Whether an observation is one of `joinable`."""
+    transport = proto == TCP or proto == UDP or proto == SCTP or proto == ICMP or proto == ICMPV6  # noqa: PLR1714 - no set in a kernel
+    return known & PORTS > 0 and view == PACKET and transport
+
+
 @kernel
 def _find_ports(view: Array, proto: Array, known: Array, embedded: bool, rows: Array) -> int:
     count = 0
     for row in range(len(view)):
-        kind = proto[row]
-        transport = kind == TCP or kind == UDP or kind == SCTP or kind == ICMP or kind == ICMPV6  # noqa: PLR1714 - no set in a kernel
-        if known[row] & PORTS and ((view[row] == PACKET and transport) or (embedded and view[row] == EMBEDDED)):
+        if is_joinable(view[row], proto[row], known[row]) or (embedded and view[row] == EMBEDDED and known[row] & PORTS > 0):
             rows[count] = row
             count += 1
     return count

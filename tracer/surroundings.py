@@ -9,12 +9,15 @@ import numpy as np
 
 from probes.decode.link import ALL_INTERFACES
 from probes.decode.numbers import SYN, TCP
+from probes.jit import kernel, unsigned, wide
 from probes.links import Link
 from probes.schema import Array, Column, ObservationPoint, Schema, Table, take
 from tracer.cluster import Timeline
 from tracer.origin import INITIAL_TTLS
-from tracer.sightings import joinable
-from tracer.tuples import distinct, mix
+from tracer.sightings import is_joinable
+from tracer.tuples import distinct, mix, stir
+
+RECENT = 1 << 10  # senders: a power of two
 
 SENDERS = Schema(
     "senders",
@@ -45,13 +48,41 @@ class Surroundings:
 
 def glimpse(observations: Table, points: int) -> Glimpse:
     """The `Glimpse` of `observations`, whose `point` is below `points`."""
-    mss = np.zeros((points, 2), "u2")
-    syn = np.flatnonzero((observations["proto"] == TCP) & (observations["tcp_flags"] & SYN > 0) & (observations["mss"] > 0))
-    six = (observations["src_hi"][syn] != 0).astype("i8")
-    np.maximum.at(mss, (observations["point"][syn], six), observations["mss"][syn])
-    rows = joinable(observations)
-    rows = rows[np.isin(observations["ttl"][rows], INITIAL_TTLS) & (observations["tunnel"][rows] == 0)]
-    return Glimpse(mss, _earliest({column.name: observations[column.name][rows] for column in SENDERS.columns}))
+    mss, rows = np.zeros((points, 2), "u2"), np.empty(len(observations["view"]), "i8")
+    fresh = np.zeros(256, bool)
+    fresh[list(INITIAL_TTLS)] = True
+    count = _look(*(*(observations[name] for name in _LOOKED_AT), fresh, mss, rows))
+    return Glimpse(mss, _earliest({column.name: observations[column.name][rows[:count]] for column in SENDERS.columns}))
+
+
+_LOOKED_AT = ("view", "proto", "known", "tcp_flags", "mss", "ttl", "tunnel", "src_hi", "src_lo", "point", "time_ns")
+
+
+@kernel
+def _look(  # noqa: PLR0913, PLR0917 - columns
+    view: Array, proto: Array, known: Array, tcp_flags: Array, mss: Array, ttl: Array, tunnel: Array, src_hi: Array, src_lo: Array,
+    point: Array, time_ns: Array, fresh: Array, largest: Array, rows: Array,
+) -> int:  # fmt: skip
+    """Find the largest MSS, and the `rows` of packets that nobody had routed yet (of `fresh` TTLs); returns how many those are.
+
+    A sender that was there at that point just before, and not later, is left out.
+    """
+    count, recent = 0, np.full(RECENT, -1)
+    for row in range(len(view)):
+        if proto[row] == TCP and tcp_flags[row] & SYN and mss[row]:
+            six = 1 if src_hi[row] else 0
+            largest[point[row], six] = max(largest[point[row], six], mss[row])
+        if not fresh[ttl[row]] or tunnel[row] or not is_joinable(view[row], proto[row], known[row]):
+            continue
+        slot = wide(stir(src_lo[row], unsigned(point[row]))) & (RECENT - 1)
+        other = recent[slot]
+        known_already = other >= 0 and src_lo[other] == src_lo[row] and src_hi[other] == src_hi[row] and point[other] == point[row]
+        if known_already and time_ns[other] <= time_ns[row]:
+            continue
+        recent[slot] = row
+        rows[count] = row
+        count += 1
+    return count
 
 
 def together(glimpses: Sequence[Glimpse], points: Sequence[int]) -> Glimpse:

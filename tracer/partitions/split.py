@@ -23,7 +23,7 @@ class Cut:
     """
 
     def __init__(self, observations: Table, part: Array, count: int, first: int = 0) -> None:
-        self.columns = {name: column if column.any() else None for name, column in observations.items()}  # None: nothing but zeros
+        self.columns = {name: column if _has_content(column) else None for name, column in observations.items()}  # None: nothing but zeros
         self._outer = np.where(observations["outer"] >= 0, observations["outer"] - first, -1)
         small = part.astype(np.min_scalar_type(-count - 1))  # is sorted by counting
         self._order = np.argsort(small, kind="stable")
@@ -61,6 +61,11 @@ def cut_out(cuts: Sequence[Cut], points: Sequence[int], number: int) -> Table:
         table["point"][first:end] += np.uint32(base)
         table["outer"][first:end] = np.where(outer >= 0, outer + first, -1)
     return table
+
+
+def _has_content(column: Array) -> bool:
+    """Whether anything in it is not 0; mostly its beginning tells."""
+    return bool(np.count_nonzero(column[:4096]) or np.count_nonzero(column))
 
 
 def with_rest(observations: Table, part: Array, dealt: Deal, first: int = 0) -> Array:
