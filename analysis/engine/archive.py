@@ -22,6 +22,7 @@ from analysis.engine.errors import ArchiveError
 from analysis.engine.files import claim, whole
 from analysis.engine.local import Local, Working
 from analysis.engine.run import scan
+from analysis.engine.shares import shares
 from probes.decode.numbers import OUTER
 from probes.schema import Array, ObservationPoint, Problem, Table, take
 from tracer.archive import DEAL_FILE, Contents, PacketFile, depths, save_deal, write_packets
@@ -70,7 +71,7 @@ def write_archive(opened: Opened, folders: frozenset[Path], folder: Path, layout
     bucket_s = layout.bucket_s or _fitting_bucket_s(bundle, scanned.rows // count)
     dealt = deal(scanned.links, count)
     capture_of_point = np.searchsorted(scanned.first_points, np.arange(len(bundle.points)), "right") - 1
-    files, points, seen = scanned.files, scanned.first_points, scanned.seen
+    files, points, seen, cut = scanned.files, scanned.first_points, scanned.seen, shares(scanned.frames, machine.readers)
     del scanned  # what was linked is as large as many parts
     _save_evidence_deal(folder, bundle, dealt)
     contents = Contents(
@@ -81,10 +82,10 @@ def write_archive(opened: Opened, folders: frozenset[Path], folder: Path, layout
     left = [part for part in range(count) if not marks[part].exists()]
     with tempfile.TemporaryDirectory(prefix="hopline-") as temporary, ThreadPoolExecutor(machine.processes) as writers:
         if left:
-            machine.deal_out(files, dealt, Path(temporary), rest=True)
+            machine.deal_out(files, cut, dealt, Path(temporary), rest=True)
 
         def write(part: int) -> None:
-            written = _write_part(folder, part, spill.packets_of(Path(temporary), points, part), bundle.points, dealt, bucket_s)
+            written = _write_part(folder, part, spill.packets_of(Path(temporary), cut, points, part), bundle.points, dealt, bucket_s)
             _whole(marks[part], lambda file: file.write(json.dumps([asdict(each) for each in written]).encode()))
 
         for done, _ in enumerate(writers.map(write, left), count - len(left) + 1):

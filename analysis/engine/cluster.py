@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from distributed import Client, Future, LocalCluster, as_completed
 
@@ -13,10 +13,12 @@ from analysis.engine import spill
 from analysis.engine.errors import ClusterError
 from analysis.engine.files import load_sums, stitch_to_files
 from analysis.engine.local import Packets, Working
+from analysis.engine.parcels import Parcel, forget, pack
+from analysis.engine.shares import Share, shares
 from analysis.engine.stitch import Stitched
 from analysis.engine.work import Work
 from analysis.sums import Sums, merge
-from probes.capture import lanes
+from probes.capture import lanes, let_memory_go
 from probes.schema import Problem
 from tracer.bundle_files import CaptureFile, unopened
 from tracer.partitions import Deal
@@ -24,32 +26,33 @@ from tracer.partitions import Deal
 RETRIES = 3  # of a task whose worker was lost
 CONNECT_S = 10
 
-Thing = TypeVar("Thing")
-
 
 class Cluster:
     """The workers of a Dask scheduler; `working` is told what is done, how much of it, and of how much."""
 
     def __init__(self, client: Client, working: Working) -> None:
         self._client, self._working = client, working
-        self.processes = sum(client.nthreads().values())
+        self.processes = self.readers = sum(client.nthreads().values())
 
     def scan(self, files: Sequence[CaptureFile]) -> list[spill.Scan | Problem]:
         """Every capture read once; of one that cannot be opened, the problem."""
-        return [scan for _, scan in sorted(self._done("reading", self._client.map(_scan, files, retries=RETRIES, pure=False)), key=_number)]
+        cut = shares([_bytes(file) for file in files], self.processes)
+        found: list[list[spill.Scan | Problem]] = [[] for _ in files]
+        futures = [self._client.submit(_scan, files[share.capture], share, retries=RETRIES, pure=False) for share in cut]
+        for number, scan in self._done("reading", futures):
+            found[cut[number].capture].append(scan)
+        return [_put_together(scans) for scans in found]
 
-    def deal_out(self, files: Sequence[CaptureFile], dealt: Deal, folder: Path, *, payloads: bool = False) -> None:
-        """The packets of every capture into files of `folder`, and their `payloads` if so."""
-        everywhere = self._client.submit(_same, dealt, pure=False)  # made again where its worker is lost, unlike what is scattered
-        numbers = range(len(files))
-        futures = self._client.map(_deal_out, files, numbers, dealt=everywhere, folder=folder, payloads=payloads, retries=RETRIES)
+    def deal_out(self, files: Sequence[CaptureFile], shares: Sequence[Share], dealt: Deal, folder: Path, *, payloads: bool = False) -> None:
+        """The packets of all `shares` of `files` into files of `folder`, and their `payloads` if so."""
+        kept = {"dealt": pack(dealt, folder), "folder": folder, "payloads": payloads, "retries": RETRIES, "pure": False}
+        futures = [self._client.submit(_deal_out, files[share.capture], share, **kept) for share in shares]
         for _ in self._done("dealing out", futures):
             pass
 
     def stitch(self, work: Work, packets: Packets, parts: Sequence[int], folder: Path) -> Iterator[tuple[int, Stitched]]:
         """Each of `parts` and what came of it, in any order."""
-        everywhere = self._client.submit(_same, work, pure=False)
-        futures = self._client.map(_stitch, parts, work=everywhere, packets=packets, folder=folder, retries=RETRIES, pure=False)
+        futures = self._client.map(_stitch, parts, work=pack(work, folder), packets=packets, folder=folder, retries=RETRIES, pure=False)
         for number, stitched in self._done(work.named, futures):
             yield parts[number], stitched
 
@@ -75,32 +78,38 @@ def _read_alone() -> None:
     lanes.LANES = 1
 
 
-def _scan(file: CaptureFile) -> spill.Scan | Problem:
+def _scan(file: CaptureFile, share: Share) -> spill.Scan | Problem:
     _read_alone()
     try:
         stream = file.open()
     except OSError as error:
         return unopened(file.path, error)
     with stream:
-        return spill.scan(file, stream)
+        return spill.scan(file, stream, share=share)
 
 
-def _deal_out(file: CaptureFile, number: int, *, dealt: Deal, folder: Path, payloads: bool) -> None:
+def _put_together(scans: Sequence[spill.Scan | Problem]) -> spill.Scan | Problem:
+    problem = next((each for each in scans if isinstance(each, Problem)), None)
+    return problem or spill.put_together([each for each in scans if not isinstance(each, Problem)])
+
+
+def _deal_out(file: CaptureFile, share: Share, *, dealt: Parcel, folder: Path, payloads: bool) -> None:
     _read_alone()
     with file.open() as stream, ExitStack() as stack:
-        spill.deal_out(file, stream, number, dealt, folder, again=stack.enter_context(file.open()) if payloads else None)
+        spill.deal_out(file, stream, share, dealt.content(), folder, again=stack.enter_context(file.open()) if payloads else None)
 
 
-def _stitch(part: int, *, work: Work, packets: Packets, folder: Path) -> Stitched:
-    return stitch_to_files(work, part, packets(part), folder)
+def _stitch(part: int, *, work: Parcel, packets: Packets, folder: Path) -> Stitched:
+    let_memory_go()  # no more is read
+    return stitch_to_files(work.content(), part, packets(part), folder)
 
 
-def _same(what: Thing) -> Thing:
-    return what
-
-
-def _number(numbered: tuple[int, Any]) -> int:
-    return numbered[0]
+def _bytes(file: CaptureFile) -> int:
+    """About as many as `file` has."""
+    try:
+        return max(file.path.stat().st_size, 1)
+    except OSError:
+        return 1  # whoever opens it will say why
 
 
 @contextmanager
@@ -112,7 +121,10 @@ def cluster(scheduler: str | None, processes: int | None, working: Working) -> I
         except (OSError, ValueError) as error:
             raise ClusterError(f"{scheduler}: {error} (is a Dask scheduler there?)") from None
         with connected as client:
-            yield Cluster(client, working)
+            try:
+                yield Cluster(client, working)
+            finally:
+                client.run(forget, on_error="ignore")  # others will use these workers
         return
     with workers_here(processes) as here, Client(here) as client:
         yield Cluster(client, working)

@@ -14,6 +14,7 @@ from pathlib import Path
 from analysis.engine import spill
 from analysis.engine.files import load_sums, stitch_to_files
 from analysis.engine.room import FORKS, processors
+from analysis.engine.shares import Share
 from analysis.engine.stitch import Stitched
 from analysis.engine.work import Work
 from analysis.sums import Sums, tree
@@ -33,6 +34,8 @@ _shared: tuple[Work, Packets, Path] | None = None  # what forked processes see o
 class Local:
     """This machine. `reading` is told of positions in captures, `working` what is done, how much of it, and of how much."""
 
+    readers = 1  # of a capture, which has several threads
+
     def __init__(self, opened: Opened, processes: int | None, reading: Reading, working: Working) -> None:
         self.processes = processes or processors()
         self._opened, self._reading, self._working = opened, reading, working
@@ -51,19 +54,24 @@ class Local:
         with ThreadPoolExecutor(READERS) as readers:
             return list(readers.map(one, files))
 
-    def deal_out(self, files: Sequence[CaptureFile], dealt: Deal, folder: Path, *, rest: bool = False, payloads: bool = False) -> None:
-        """The packets of every capture into files of `folder`; those of no connection too if `rest`, and `payloads` if so."""
+    def deal_out(
+        self, files: Sequence[CaptureFile], shares: Sequence[Share], dealt: Deal, folder: Path, *,
+        rest: bool = False, payloads: bool = False,
+    ) -> None:  # fmt: skip
+        """The packets of all `shares` of `files` into files of `folder`; those of no connection too if `rest`, and `payloads` if so."""
 
-        def one(number: int, file: CaptureFile) -> None:
+        def one(share: Share) -> None:
+            file = files[share.capture]
+
             def told(position: int) -> None:
                 self._reading(f"{file.path}, dealt out", position)
 
             with self._opened.stream(file) as stream, ExitStack() as stack:
                 again = stack.enter_context(self._opened.stream(file)) if payloads else None
-                spill.deal_out(file, stream, number, dealt, folder, told, rest=rest, again=again)
+                spill.deal_out(file, stream, share, dealt, folder, told, rest=rest, again=again)
 
         with ThreadPoolExecutor(READERS) as readers:
-            list(readers.map(one, range(len(files)), files))
+            list(readers.map(one, shares))
 
     def stitch(self, work: Work, packets: Packets, parts: Sequence[int], folder: Path) -> Iterator[tuple[int, Stitched]]:
         """Each of `parts` and what came of it, in any order. Processes that are ended from outside cost time, no more."""

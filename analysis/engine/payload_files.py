@@ -19,16 +19,10 @@ AT_ONCE = 1 << 26  # bytes
 SCHEMA = pa.schema([("payload", pa.binary())])
 
 
-def payload_file(folder: Path, capture: int, part: int) -> Path:
-    """Where the payloads of a capture and partition are, row by row as its packets."""
-    return folder / f"payloads-{part}-{capture}.arrow"
-
-
 class PayloadWriter:
     """Writes the payloads of a capture, whose bytes come from `stream` once more, to `files`, one for each partition."""
 
-    def __init__(self, stream: BinaryIO, name: str, files: Sequence[BinaryIO]) -> None:
-        options = pa.ipc.IpcWriteOptions(compression="lz4")
+    def __init__(self, stream: BinaryIO, name: str, files: Sequence[BinaryIO], options: pa.ipc.IpcWriteOptions) -> None:
         self._payloads = Payloads(stream, name)
         self._writers = [pa.ipc.new_file(file, SCHEMA, options=options) for file in files]
 
@@ -65,11 +59,11 @@ def _captured(table: Table) -> Array:
     return np.where(looked_into, np.clip(np.minimum(behind, table["payload_bytes"]), 0, None), 0)
 
 
-def payloads_of(folder: Path, captures: int, part: int, rows: Array, skip: Array, wanted: Array) -> list[bytes]:
-    """What `tracer.requests.payloads` gives, of the observations of a partition."""
+def payloads_of(files: Sequence[Path], rows: Array, skip: Array, wanted: Array) -> list[bytes]:
+    """What `tracer.requests.payloads` gives, of the observations of a partition, whose payloads are in `files`."""
     found: list[bytes] = [b""] * len(rows)
-    order, done, before, here = np.argsort(rows, kind="stable"), 0, 0, afresh(folder)
-    for batch in (batch for capture in range(captures) for batch in _batches(payload_file(here, capture, part))):
+    order, done, before = np.argsort(rows, kind="stable"), 0, 0
+    for batch in (batch for file in files for batch in _batches(afresh(file))):
         end = int(np.searchsorted(rows, before + len(batch), sorter=order))
         _, offsets, content = batch.buffers()
         starts, asked = np.frombuffer(offsets, "i4"), order[done:end]
@@ -82,6 +76,7 @@ def payloads_of(folder: Path, captures: int, part: int, rows: Array, skip: Array
 
 
 def _batches(path: Path) -> Iterator[pa.Array]:
-    with path.open("rb") as file, pa.ipc.open_file(file) as reader:
+    alone = pa.ipc.IpcReadOptions(use_threads=False)  # other partitions have the other processors
+    with path.open("rb") as file, pa.ipc.open_file(file, options=alone) as reader:
         for number in range(reader.num_record_batches):
             yield reader.get_batch(number).column("payload")

@@ -20,6 +20,7 @@ from analysis.engine.files import claim, finished, text_of
 from analysis.engine.local import Local, Packets, Reading, Working
 from analysis.engine.memory import look
 from analysis.engine.room import fits
+from analysis.engine.shares import shares
 from analysis.engine.work import Work
 from analysis.filters import Filters
 from probes.capture import let_memory_go
@@ -169,21 +170,22 @@ def _through(folder: Path, opened: Opened, asked: Asked, machine: Machine, whole
     scanned = scan(opened, machine)
     bundle = scanned.bundle
     most = REQUESTED_AT_ONCE if whole.requests else OBSERVATIONS_AT_ONCE
-    count = asked.partitions or max(machine.processes, math.ceil(scanned.rows / most))
+    turns = max(1, math.ceil(scanned.rows / most / machine.processes))  # of each process: none is idle in the last one
+    count = asked.partitions or turns * machine.processes
     dealt = deal(scanned.links, count)
     around = surroundings(scanned.seen, bundle.points, bundle.links, bundle.timeline)
-    files, points = scanned.files, scanned.first_points
+    files, points, cut = scanned.files, scanned.first_points, shares(scanned.frames, machine.readers)
     del scanned  # what was linked is as large as many partitions
     folder = folder / f"parts-{count}"  # their number may follow that of processes, which another run has more or less of
     folder.mkdir(exist_ok=True)
     work = whole.work(bundle, around, dealt)
     if whole.requests:
-        work = replace(work, content=partial(spill.content_of, folder, len(points)))
-        machine.deal_out(files, dealt, folder, payloads=True)
+        work = replace(work, content=partial(spill.content_of, folder, cut))
+        machine.deal_out(files, cut, dealt, folder, payloads=True)
     else:
-        machine.deal_out(files, dealt, folder)
+        machine.deal_out(files, cut, dealt, folder)
     let_memory_go()  # no more is read
-    return _stitched(whole, work, machine, partial(spill.packets_of, folder, points), folder)
+    return _stitched(whole, work, machine, partial(spill.packets_of, folder, cut, points), folder)
 
 
 def _archived(archive: Archive, folder: Path, opened: Opened, asked: Asked, machine: Machine, whole: _Whole[Found]) -> Found:
@@ -199,12 +201,13 @@ def _archived(archive: Archive, folder: Path, opened: Opened, asked: Asked, mach
 class Scanned:
     """What the first reading of all captures tells: `bundle` is without packets, `files` are those that could be opened.
 
-    `first_points[i]` is the number that point 0 of `files[i]` has, `rows` how many observations there are.
+    `first_points[i]` is the number that point 0 of `files[i]` has, `frames[i]` how many frames are in it; `rows` observations are in all.
     """
 
     bundle: Bundle
     files: list[CaptureFile]
     first_points: list[int]
+    frames: list[int]
     links: list[Links]
     seen: Glimpse
     rows: int
@@ -225,7 +228,8 @@ def scan(opened: Opened, machine: Machine) -> Scanned:
     links = Links()
     link_evidence(links, bundle.ledgers, bundle.sockets)
     seen = together([each.seen for each in scans], points)
-    return Scanned(bundle, files, points, [links, *(each.links for each in scans)], seen, sum(each.rows for each in scans))
+    rows, frames = sum(each.rows for each in scans), [each.statistics.frames for each in scans]
+    return Scanned(bundle, files, points, frames, [links, *(each for scan in scans for each in scan.links)], seen, rows)
 
 
 def _stitched(whole: _Whole[Found], work: Work, machine: Machine, packets: Packets, folder: Path) -> Found:

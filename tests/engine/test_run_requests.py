@@ -134,7 +134,7 @@ def test_the_command_line(hopline: Hopline, tmp_path: Path) -> None:
 def test_what_does_not_fit_goes_through_files(hopline: Hopline, monkeypatch: pytest.MonkeyPatch) -> None:
     through: list[int] = []
     real = spill.packets_of
-    monkeypatch.setattr(spill, "packets_of", lambda folder, points, part: (through.append(part), real(folder, points, part))[1])
+    monkeypatch.setattr(spill, "packets_of", lambda *given: (through.append(given[-1]), real(*given))[1])
     monkeypatch.setattr(room, "MEMORY_PER_BYTE", 1 << 40)
     found = hopline("trace", SAMPLE, "--json", "--workers", "1")
     assert (found.code, found.out.splitlines()) == (0, expected(SAMPLE))
