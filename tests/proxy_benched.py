@@ -32,18 +32,16 @@ def made(
             for target in ("random", "last"):
                 position = spread(services, count, turn, chance) if target == "random" else np.full(count, services - 1)
                 expected = start_ns + slope_ns * position - (warm_ns if target == "last" else 0)
-                times = 700 + own + expected * chance.lognormal(0, 0.1, count) + np.where(chance.random(count) < 0.02, 50_000, 0)
-                later = 550 + 800 * chance.lognormal(0, 0.1, 3 * count)
-                found.append(
-                    Sample(mode, services, target, number, count, times.astype("i8"), position, later.astype("i8"), 700.0, 550.0, 150_000.0)
-                )
+                times = own + expected * chance.lognormal(0, 0.1, count) + np.where(chance.random(count) < 0.02, 50_000, 0)
+                later = 800 * chance.lognormal(0, 0.1, 3 * count)
+                found.append(Sample(mode, services, target, number, count, times.astype("i8"), position, later.astype("i8"), 150_000.0))
     return found
 
 
 def told_of_two() -> dict[str, object]:
     samples = made(17.3) + made(0.0, mode="nftables", seed=1)
     samples += [
-        replace(each, mode=BASELINE) for each in made(0.0, start_ns=1.0) if each.target == "random"
+        replace(each, mode=BASELINE) for each in made(0.0, start_ns=700.0) if each.target == "random"
     ]  # fmt: skip
     loads = [Programmed(mode, 101, what, 7_000_000, 5_000_000) for mode in PLAN.modes for what in ("load", "change")]
     return document(PLAN, [*samples, *loads, Cost(np.linspace(200, 400, 31), 190.0)], {"ipvs": "no <module>"}, MACHINE)

@@ -71,9 +71,8 @@ def slower(sample: Sample, core: float, memory: float) -> Sample:
     """A burst beside other work: later packets take `core` times as long and caches to empty `memory`; first packets both, by its root."""
     return replace(
         sample,
-        first_ns=sample.base_first_ns + (sample.first_ns - sample.base_first_ns) * core * memory**0.5,
+        first_ns=sample.first_ns * core * memory**0.5,
         established_ns=sample.established_ns * core,
-        base_established_ns=sample.base_established_ns * core,
         emptied_ns=sample.emptied_ns * memory,
     )
 
@@ -116,7 +115,7 @@ def test_of_few_bursts_nothing_is_told() -> None:
 
 def test_what_was_not_paired_is_counted_and_what_is_missing_is_null() -> None:
     empty = np.empty(0, "i8")
-    lost = Sample("iptables-nft", 7, "last", 0, 23, empty, empty, empty, 700.0, 550.0, 150_000.0)
+    lost = Sample("iptables-nft", 7, "last", 0, 23, empty, empty, empty, 150_000.0)
     (cell,) = cells([lost])
     assert (cell.sent, cell.paired) == (23, 0)
     told = document(PLAN, [lost], {}, MACHINE)

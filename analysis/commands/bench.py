@@ -49,7 +49,7 @@ def proxy(
     modes: Annotated[str, typer.Option(metavar="LIST", help="kube-proxy's modes to compare.")] = MODES,
     services: Annotated[str, typer.Option(metavar="LIST", help="Numbers of Services.")] = "1,10,100,1000,5000,10000",
     endpoints: Annotated[int, typer.Option(min=1, max=100, help="Of each Service.")] = 2,
-    connections: Annotated[int, typer.Option(min=1, help="Of each cell: a mode, a number of Services, a target; over all rounds.")] = 8000,
+    connections: Annotated[int, typer.Option(min=1, help="Of a cell (mode, number of Services, target), in all rounds.")] = 12_000,
     rounds: Annotated[int, typer.Option(min=1, help="In each of them every mode has its turns, in an order by chance.")] = 5,
     caches: Annotated[
         Caches,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.proxy_bench.levels import beyond, by_cell, levelled, slowed
+from analysis.proxy_bench.levels import by_cell, levelled, slowed
 from probes.live.proxy_bench.plan import BASELINE, Sample
 from probes.schema import Array
 
@@ -16,7 +16,7 @@ SHARES = (0.5, 0.95, 0.99)
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Times in ns, at the cell's quiet level; except in cells of BASELINE, the same packets' median without rules is taken off.
+    """Times in ns, at the cell's quiet level; except in cells of BASELINE, the median of packets without rules, at its, is taken off.
 
     A round's median is of all its connections, p50 the median of the rounds'; p95 and p99 are of all connections. `spread` is the
     largest of the rounds' medians less the smallest, as a share of p50. `unlevelled_` is the same of what was measured, whatever else
@@ -35,45 +35,76 @@ class Cell:
     sent: int  # connections
     paired: int  # of their first packets: seen on both sides, and translated to an endpoint of their Service
     slowed_bursts: int
-    base_first_ns: float  # what was taken off, in the median
+    base_first_ns: float  # of a node without rules; NaN where none was measured
     base_established_ns: float
 
 
 def cells(samples: Iterable[Sample]) -> list[Cell]:
     """A cell for each mode, number of Services and target, in the order of their first sample."""
-    return [_cell(bursts) for bursts in by_cell(samples)]
+    measured = by_cell(samples)
+    levels = [levelled(bursts) for bursts in measured]
+    base, unlevelled_base = _baselines(levels), _baselines(measured)
+    return [_cell(*both, base, unlevelled_base) for both in zip(measured, levels, strict=True)]
 
 
 def by_mode(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
-    """Each mode's samples, each at its cell's quiet level; the baseline left out."""
+    """Each mode's samples, each at its cell's quiet level and without what the same packets take without rules; the baseline left out."""
+    levels = [levelled(bursts) for bursts in by_cell(samples)]
+    base = _baselines(levels)
     found: dict[str, list[Sample]] = {}
-    for bursts in by_cell(samples):
-        if bursts[0].mode != BASELINE:
-            found.setdefault(bursts[0].mode, []).extend(levelled(bursts))
+    for bursts in levels:
+        for each in bursts if bursts[0].mode != BASELINE else ():
+            off = base.get(each.services, NOTHING)
+            found.setdefault(each.mode, []).append(
+                replace(each, first_ns=each.first_ns - off.first_ns, established_ns=each.established_ns - off.established_ns)
+            )
     return dict(sorted(found.items()))
 
 
-def _cell(measured: Sequence[Sample]) -> Cell:
-    bursts, one = levelled(measured), measured[0]
-    first, established = ([beyond(each, later=later) for each in bursts] for later in (False, True))
-    rounds = [each.round for each in bursts]
-    medians = _medians(rounds, first)
-    unlevelled = _medians(rounds, [beyond(each) for each in measured])
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """Medians, in ns, of the node without rules."""
+
+    first_ns: float
+    established_ns: float
+
+
+NOTHING = _Base(0.0, 0.0)
+
+
+def _baselines(cells: Iterable[Sequence[Sample]]) -> dict[int, _Base]:
+    """What packets take that meet no rules, by the number of Services that the other nodes had meanwhile."""
+    return {
+        bursts[0].services: _Base(*(_median(_medians(bursts, later=later)) for later in (False, True)))
+        for bursts in cells
+        if bursts[0].mode == BASELINE
+    }
+
+
+def _cell(measured: Sequence[Sample], level: Sequence[Sample], base: Mapping[int, _Base], unlevelled_base: Mapping[int, _Base]) -> Cell:
+    one = measured[0]
+    off, unlevelled_off = ((NOTHING if one.mode == BASELINE else each.get(one.services, NOTHING)) for each in (base, unlevelled_base))
+    first = [each.first_ns - off.first_ns for each in level]
+    established = [each.established_ns - off.established_ns for each in level]
+    medians = [each - off.first_ns for each in _medians(level)]
+    unlevelled = [each - unlevelled_off.first_ns for each in _medians(measured)]
+    known = base.get(one.services, _Base(np.nan, np.nan))
     return Cell(
         one.mode, one.services, one.target,
-        (_median(medians), *_tails(first)), (_median(_medians(rounds, established)), *_tails(established)),
+        (_median(medians), *_tails(first)), (_median(_medians(level, later=True)) - off.established_ns, *_tails(established)),
         tuple(medians), _spread(medians), _median(unlevelled), _spread(unlevelled),
-        sum(each.sent for each in bursts), sum(len(each.first_ns) for each in bursts), slowed(measured),
-        _median([each.base_first_ns for each in bursts]), _median([each.base_established_ns for each in bursts]),
+        sum(each.sent for each in measured), sum(len(each.first_ns) for each in measured), slowed(measured),
+        known.first_ns, known.established_ns,
     )  # fmt: skip
 
 
-def _medians(rounds: Sequence[int], times: Sequence[Array]) -> list[float]:
+def _medians(bursts: Sequence[Sample], *, later: bool = False) -> list[float]:
     """Of each round, the median of its bursts together: one slow burst of many moves it less than the mean of theirs."""
     found: dict[int, list[Array]] = {}
-    for number, each in zip(rounds, times, strict=True):
-        if len(each):
-            found.setdefault(number, []).append(each)
+    for each in bursts:
+        times = each.established_ns if later else each.first_ns
+        if len(times):
+            found.setdefault(each.round, []).append(times)
     return [float(np.median(np.concatenate(each))) for each in found.values()]
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.proxy_bench.levels import LEAST_NS, beyond
+from analysis.proxy_bench.levels import LEAST_NS
 from analysis.statistics import LEVEL, REPLICATES, resampled
 from probes.live.proxy_bench.plan import TARGETS, Sample
 from probes.schema import Array
@@ -74,7 +74,7 @@ def _rounds(samples: Sequence[Sample]) -> list[list[Sample]]:
 
 
 def _bins(bursts: Sequence[Sample]) -> list[_Bin]:
-    times, position = np.concatenate([beyond(each) for each in bursts]), np.concatenate([each.position for each in bursts])
+    times, position = np.concatenate([each.first_ns for each in bursts]), np.concatenate([each.position for each in bursts])
     order = np.argsort(position, kind="stable")
     pieces = np.array_split(order, BINS) if len(np.unique(position)) > 1 else [order]
     number = (bursts[0].services, bursts[0].round)

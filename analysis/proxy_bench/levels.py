@@ -2,9 +2,9 @@
 
 What slows a burst is known beside it, by packets that are not asked about. A sibling thread of the same core slows later packets as it
 does first ones; what others take of shared caches and memory, the emptying of caches as well. In each cell, the logarithm of a burst's
-median is fitted to those of both, and each burst is moved along that line to the cell's quiet level: what the quietest
-tenth of its bursts had of each. Nothing is told of levels that no burst had, and nothing is left out. (R. A. Fisher, Statistical Methods
-for Research Workers, 4th edition, 1932.)
+median is fitted to those of both, and each burst is moved along that line to the cell's quiet level: what the quietest tenth of its
+bursts had of each. Later packets are told as they are at that level. Nothing is told of levels that no burst had, and nothing is left
+out. (R. A. Fisher, Statistical Methods for Research Workers, 4th edition, 1932.)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from probes.live.proxy_bench.plan import BASELINE, Sample
+from probes.live.proxy_bench.plan import Sample
 from probes.schema import Array
 
 QUIET_SHARE = 0.1  # of a cell's bursts
@@ -33,41 +33,33 @@ def by_cell(samples: Iterable[Sample]) -> list[list[Sample]]:
 
 
 def levelled(bursts: Sequence[Sample]) -> list[Sample]:
-    """The bursts of one cell at its quiet level: what first and later packets took beyond the node's own times is less (f8)."""
-    emptied = [each.emptied_ns for each in bursts]
-    first = _factors([_median(beyond(each)) for each in bursts], [[_median(each.established_ns) for each in bursts], emptied])
-    later = _factors(
-        [_median(beyond(each, later=True)) for each in bursts], [[each.base_established_ns for each in bursts], emptied]
-    )  # fmt: skip
+    """The bursts of one cell at its quiet level: their times are less (f8)."""
+    told = _told(bursts)
+    factors = _factors(np.array([_median(each.first_ns) for each in bursts]), told)
+    later = np.ones(len(bursts)) if len(bursts) < FEWEST else _quiet(told)[0] / told[:, 0]
     return [
-        replace(each, first_ns=_own(each) + beyond(each) * one, established_ns=_own(each, later=True) + beyond(each, later=True) * other)
-        for each, one, other in zip(bursts, first, later, strict=True)
+        replace(each, first_ns=each.first_ns * one, established_ns=each.established_ns * other)
+        for each, one, other in zip(bursts, factors, later, strict=True)
     ]
-
-
-def beyond(sample: Sample, *, later: bool = False) -> Array:
-    """First (or later) packets' times (f8, ns) without what the node takes for a packet anyway; of the baseline itself, with it."""
-    return (sample.established_ns if later else sample.first_ns) - _own(sample, later=later)
 
 
 def slowed(bursts: Sequence[Sample]) -> int:
     """How many of a cell's bursts something else slowed by a tenth and more, as their later packets or caches tell."""
-    told = np.array([[_median(each.established_ns), each.emptied_ns] for each in bursts])
+    told = _told(bursts)
     return int((told > SLOWED * _quiet(told)).any(axis=1).sum())
 
 
-def _own(sample: Sample, *, later: bool = False) -> float:
-    return 0.0 if sample.mode == BASELINE else sample.base_established_ns if later else sample.base_first_ns
+def _told(bursts: Sequence[Sample]) -> Array:
+    """Of each burst (row) what its later packets took and what emptying caches did, ns."""
+    return np.array([[_median(each.established_ns), each.emptied_ns] for each in bursts])
 
 
-def _factors(times_ns: Sequence[float], told_ns: Sequence[Sequence[float]]) -> Array:
-    """What to multiply each burst's times by (f8), from its median and what is told of the machine beside it, a row for each kind.
+def _factors(times_ns: Array, told_ns: Array) -> Array:
+    """What to multiply each burst's times by (f8), from its median (n) and what is told of the machine beside it (n, kinds).
 
     More of anything else never makes packets faster: a kind that seems to is left out.
     """
-    told = np.array(told_ns).T
-    known = np.isfinite(told).any(axis=0)
-    told = np.log(np.maximum(told[:, known], LEAST_NS))
+    told = np.log(np.maximum(told_ns[:, np.isfinite(told_ns).any(axis=0)], LEAST_NS))
     times = np.log(np.maximum(times_ns, LEAST_NS))
     usable = np.isfinite(times) & np.isfinite(told).all(axis=1)
     if usable.sum() < FEWEST:

@@ -12,7 +12,7 @@ from probes.live.proxy_bench.rulesets import Texts
 from probes.schema import Array
 
 TARGETS = ("random", "last")
-TURNS = 12  # bursts of a cell in one round, if it has so many connections: the machine's moods are shorter than a round
+TURNS = 14  # bursts of a cell in one round, if it has so many connections: the machine's moods are shorter than a round
 BASELINE = "none"  # the node that has no rules: clients ask the endpoint itself
 
 
@@ -57,9 +57,8 @@ class Given:
 class Sample:
     """One burst. Of the packets that were paired: `first_ns` (i8) of SYNs with each one's `position` (i8), `established_ns` (i8).
 
-    Times are from the client's side of the node to the server's side. `mode` is BASELINE where the node has no rules. `base_first_ns` and
-    `base_established_ns` are medians of the same packets without rules, right before and after; `emptied_ns` is that of emptying the caches
-    before each connection (NaN: they were left warm).
+    Times are from the client's side of the node to the server's side. `mode` is BASELINE where the node has no rules. `emptied_ns` is the
+    median of how long emptying the caches took before each connection (NaN: they were left warm).
     """
 
     mode: str
@@ -70,8 +69,6 @@ class Sample:
     first_ns: Array
     position: Array
     established_ns: Array
-    base_first_ns: float
-    base_established_ns: float
     emptied_ns: float
 
 

@@ -1,9 +1,4 @@
-"""Bursts in turn, each beside what the machine was like just then; and what the instrument itself costs.
-
-Other work on the machine, a sibling thread of the same core included, slows everything by half and more, for a second or for good.
-Of a burst that is told by packets that meet no rules, right before and after; by its own established packets; and by how long its caches
-took to empty.
-"""
+"""Bursts in turn, of all modes and of a node without rules; and what the instrument itself costs."""
 
 from __future__ import annotations
 
@@ -17,8 +12,7 @@ from probes.live.proxy_bench.plan import BASELINE, TARGETS, Cost, Plan, Sample
 from probes.live.proxy_bench.quiet import undisturbed
 from probes.schema import Array
 
-WARM_UP = 25  # connections before each burst that are not counted, to other Services: code and common chains are then as in its middle
-GAUGE = 25  # connections to a node without rules, on each side of a burst
+WARM_UP = 15  # connections before each burst that are not counted, to other Services: code and common chains are then as in its middle
 GOLDEN = (5**0.5 - 1) / 2  # multiples of it, less their whole part, lie evenly between 0 and 1, however many there are
 COST_PAIRS, COST_BURST = 31, 200
 
@@ -39,7 +33,7 @@ def bursts(plan: Plan, size: int, places: Mapping[str, Place], chance: np.random
             warm, wanted = (
                 spread(last + 1, some, next(drawn[name]), order) if target == "random" else np.full(some, last) for some in (WARM_UP, count)
             )
-            yield _burst(name, size, target, number, places[name], places[BASELINE], warm, wanted)
+            yield _burst(name, size, target, number, places[name], warm, wanted)
 
 
 def spread(services: int, count: int, number: int, chance: np.random.Generator) -> Array:
@@ -51,27 +45,15 @@ def spread(services: int, count: int, number: int, chance: np.random.Generator) 
     return chance.permutation(np.minimum(found, services - 1))
 
 
-def _burst(mode: str, size: int, target: str, number: int, place: Place, bare: Place, warm: Array, wanted: Array) -> Sample:
-    """Connections to the Services at positions `wanted`, after those at `warm`, between two looks at the node without rules."""
+def _burst(mode: str, size: int, target: str, number: int, place: Place, warm: Array, wanted: Array) -> Sample:
+    """Connections to the Services at positions `wanted`, after those at `warm`."""
     direct = mode == BASELINE
     with undisturbed():
         place.forget()
         place.burst(warm, direct=direct)
-        before = _looked(bare)
         burst = place.burst(wanted, direct=direct)
-        after = _looked(bare)
-    base_first_ns, base_established_ns = (float(np.mean(each)) for each in zip(before, after, strict=True))
     emptied_ns = float(np.median(burst.emptied_ns))
-    return Sample(
-        mode, size, target, number, len(wanted), burst.first_ns, burst.position, burst.established_ns, base_first_ns, base_established_ns,
-        emptied_ns,
-    )  # fmt: skip
-
-
-def _looked(bare: Place) -> tuple[float, float]:
-    """Medians of first and established packets without rules, now, in ns."""
-    burst = bare.burst(np.zeros(GAUGE, "i8"), direct=True)
-    return float(np.median(burst.first_ns)), float(np.median(burst.established_ns))
+    return Sample(mode, size, target, number, len(wanted), burst.first_ns, burst.position, burst.established_ns, emptied_ns)
 
 
 def cost(place: Place) -> Cost:
