@@ -20,6 +20,7 @@ from bench.rounds import ROOT
 from bench.whole import NODES, SNAPLEN, hopline, synthesised
 
 AIM = 1.7  # of two workers against one
+AT_ONCE_BYTES = 1 << 20
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -46,17 +47,19 @@ def measure(asked: argparse.Namespace, console: Console) -> dict[str, Any]:
 def traced(bundle: Path, workers: int) -> dict[str, Any]:
     """One trace by so many workers: the time it took, scheduler and workers started, and what came out."""
     words = ["trace", "--l4-only", "--json", "--engine", "dask", "--workers", str(workers), str(bundle)]
-    began = time.perf_counter()
-    done = subprocess.run([*hopline(), *words], cwd=ROOT, capture_output=True, check=False)
-    seconds = time.perf_counter() - began
-    if done.returncode:
-        raise SystemExit(f"bench: hopline {' '.join(words)} failed: {done.stderr.decode().strip().splitlines()[-1]}")
-    return {
-        "workers": workers,
-        "seconds": seconds,
-        "connections": done.stdout.count(b"\n"),
-        "digest": hashlib.sha256(done.stdout).hexdigest(),
-    }
+    digest, connections = hashlib.sha256(), 0
+    with tempfile.TemporaryFile() as errors:
+        began = time.perf_counter()
+        with subprocess.Popen([*hopline(), *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=errors) as process:
+            assert process.stdout is not None
+            while some := process.stdout.read(AT_ONCE_BYTES):  # as it comes: all of it would take memory and time of its own
+                digest.update(some)
+                connections += some.count(b"\n")
+        seconds = time.perf_counter() - began
+        errors.seek(0)
+        if process.returncode:
+            raise SystemExit(f"bench: hopline {' '.join(words)} failed: {errors.read().decode().strip().splitlines()[-1]}")
+    return {"workers": workers, "seconds": seconds, "connections": connections, "digest": digest.hexdigest()}
 
 
 def report(found: dict[str, Any]) -> Iterator[Table | str]:
