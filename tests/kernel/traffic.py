@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import socket
 import struct
@@ -76,9 +77,16 @@ class Traffic:
     def bind(self, mine: socket.socket, place: str, port: int = 0) -> End:
         """Give a socket its own address, and a port that none had before unless `port` is given: one tuple, one connection."""
         family = int(mine.family == socket.AF_INET6)
-        for _ in range(100):
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
             with self.lab.socket(place, mine.family, mine.type, mine.proto) as other:
-                other.bind((address_of(place, family), port))
+                try:
+                    other.bind((address_of(place, family), port))
+                except OSError as error:  # the last one with this port waits for its FIN to be acknowledged
+                    if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.001)
+                    continue
                 local = other.getsockname()[:2]
             if port or (place, mine.type, local) not in self._used:
                 break
