@@ -45,9 +45,10 @@ def compiled(kernel: jit.Kernel, kind: Any, arguments: tuple[Any, ...]) -> Any:
     called = kernel.dispatcher.compile(signature)
     result = kernel.dispatcher.overloads[signature]
     if _KEPT is not None:
-        machine_code = result.library._get_compiled_object()
-        others = (*(result.referenced_envs or ()), *result._find_referenced_environments())
-        referenced = {each.env_name: each for each in (result.environment, *others)}
+        parts = result._asdict()
+        machine_code = parts["library"]._get_compiled_object()
+        others = (*(parts["referenced_envs"] or ()), *result._find_referenced_environments())
+        referenced = {each.env_name: each for each in (parts["environment"], *others)}
         environments = [(name, list(each.consts)) for name, each in referenced.items()]
         entry = result.fndesc.llvm_cpython_wrapper_name
         code_ready.keep(_KEPT, kernel.function, kind, code_ready.Code(code_ready.made_with(), machine_code, entry, environments))
