@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.proxy_bench.levels import by_cell, levelled, slowed
+from analysis.proxy_bench.levels import by_cell, levelled, median, slowed
 from probes.live.proxy_bench.plan import BASELINE, Sample
 from probes.schema import Array
 
@@ -39,6 +39,17 @@ class Cell:
     base_established_ns: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """Medians, in ns, of the node without rules."""
+
+    first_ns: float
+    established_ns: float
+
+
+NOTHING = _Base(0.0, 0.0)
+
+
 def cells(samples: Iterable[Sample]) -> list[Cell]:
     """A cell for each mode, number of Services and target, in the order of their first sample."""
     measured = by_cell(samples)
@@ -61,21 +72,10 @@ def by_mode(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
     return dict(sorted(found.items()))
 
 
-@dataclass(frozen=True, slots=True)
-class _Base:
-    """Medians, in ns, of the node without rules."""
-
-    first_ns: float
-    established_ns: float
-
-
-NOTHING = _Base(0.0, 0.0)
-
-
 def _baselines(cells: Iterable[Sequence[Sample]]) -> dict[int, _Base]:
     """What packets take that meet no rules, by the number of Services that the other nodes had meanwhile."""
     return {
-        bursts[0].services: _Base(*(_median(_medians(bursts, later=later)) for later in (False, True)))
+        bursts[0].services: _Base(*(median(_medians(bursts, later=later)) for later in (False, True)))
         for bursts in cells
         if bursts[0].mode == BASELINE
     }
@@ -91,8 +91,8 @@ def _cell(measured: Sequence[Sample], level: Sequence[Sample], base: Mapping[int
     known = base.get(one.services, _Base(np.nan, np.nan))
     return Cell(
         one.mode, one.services, one.target,
-        (_median(medians), *_tails(first)), (_median(_medians(level, later=True)) - off.established_ns, *_tails(established)),
-        tuple(medians), _spread(medians), _median(unlevelled), _spread(unlevelled),
+        (median(medians), *_tails(first)), (median(_medians(level, later=True)) - off.established_ns, *_tails(established)),
+        tuple(medians), _spread(medians), median(unlevelled), _spread(unlevelled),
         sum(each.sent for each in measured), sum(len(each.first_ns) for each in measured), slowed(measured),
         known.first_ns, known.established_ns,
     )  # fmt: skip
@@ -108,12 +108,8 @@ def _medians(bursts: Sequence[Sample], *, later: bool = False) -> list[float]:
     return [float(np.median(np.concatenate(each))) for each in found.values()]
 
 
-def _median(some: Sequence[float]) -> float:
-    return float(np.median(some)) if some else np.nan
-
-
 def _spread(medians: Sequence[float]) -> float:
-    middle = _median(medians)
+    middle = median(medians)
     return (max(medians) - min(medians)) / middle if middle > 0 else np.nan
 
 

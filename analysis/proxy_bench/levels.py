@@ -35,7 +35,7 @@ def by_cell(samples: Iterable[Sample]) -> list[list[Sample]]:
 def levelled(bursts: Sequence[Sample]) -> list[Sample]:
     """The bursts of one cell at its quiet level: their times are less (f8)."""
     told = _told(bursts)
-    factors = _factors(np.array([_median(each.first_ns) for each in bursts]), told)
+    factors = _factors(np.array([median(each.first_ns) for each in bursts]), told)
     later = np.ones(len(bursts)) if len(bursts) < FEWEST else _quiet(told)[0] / told[:, 0]
     return [
         replace(each, first_ns=each.first_ns * one, established_ns=each.established_ns * other)
@@ -51,7 +51,7 @@ def slowed(bursts: Sequence[Sample]) -> int:
 
 def _told(bursts: Sequence[Sample]) -> Array:
     """Of each burst (row) what its later packets took and what emptying caches did, ns."""
-    return np.array([[_median(each.established_ns), each.emptied_ns] for each in bursts])
+    return np.array([[median(each.established_ns), each.emptied_ns] for each in bursts])
 
 
 def _factors(times_ns: Array, told_ns: Array) -> Array:
@@ -92,5 +92,6 @@ def _quiet(told: Array) -> Array:
     return np.array([np.quantile(each, QUIET_SHARE) if len(each) else np.nan for each in (kind[np.isfinite(kind)] for kind in told.T)])
 
 
-def _median(times: Array) -> float:
-    return float(np.median(times)) if len(times) else np.nan
+def median(some: Sequence[float] | Array) -> float:
+    """NaN of none."""
+    return float(np.median(some)) if len(some) else np.nan
