@@ -132,13 +132,17 @@ def test_an_application_s_queries_belong_to_whom_their_rows_went(dined: Visit) -
 def test_an_application_s_lookups_are_wrong_no_more_often_than_is_said(dined: Visit) -> None:
     """Equal lookups of eight threads at once: what cannot be told apart is left open, with the candidates.
 
-    Some ten are given, at 0.9 and more, of which half a one is expected to be wrong; two of them or so at 0.99.
+    Of the likeliest parents some quarter is right, as is said: the share's standard deviation is 0.045 with so many, and four are allowed.
     """
+    likeliest = [
+        (record, right) for record, parent, right in dined.with_confidence(0.0).told(("app",)) if record["protocol"] == "dns" and parent
+    ]
+    assert len(likeliest) == MEALS
+    said = sum(record["parent_confidence"] for record, _ in likeliest)
+    assert said - sum(right for _, right in likeliest) <= 0.18 * MEALS
     calls, given, right = score(dined.records, "app", "dns")
     assert calls == MEALS
     assert given - right <= 3
-    _, sure, right = score(dined.records, "app", "dns", least=0.99)
-    assert sure - right <= 1
     for record, parent, _ in dined.records.told(("app",)):
         if record["protocol"] == "dns":
             assert (record["operation"], record["status"]) == (f"A {STORE_NAME}", "NOERROR")

@@ -14,6 +14,7 @@ ABSENT, DIFFER, COMMON, UNCOMMON, RARE = range(5)
 # beforehand: what a value that passes through is among true pairs and others, where it is there at all
 _PASSES = ((0.2, 0.08, 0.24, 0.24, 0.24), (0.2, 0.6, 0.17, 0.025, 0.005))
 _DELAY_BINS = 26  # powers of two of a microsecond; the last is "in the wrong order"
+_UNTOLD = 200.0  # pairs: measured on crowds of equal lookups, a probability is then the share that is right
 _VARIABLE = re.compile(r"'[^']*'|\"[^\"]*\"|\b[0-9a-fA-F]{8,}\b|\d+")  # literals, hashes, numbers
 _QUERY = re.compile(r"^(\S+ /[^?\s]*)\?\S*")  # of an HTTP operation
 TRACE_HEADERS = (
@@ -76,8 +77,7 @@ def _identifier(header: str, attributes: Mapping[str, str]) -> str | None:
 
 def delays(name: str, nanoseconds: Array, known: Array, usual: float) -> Comparison:
     """How long from one to the other, in powers of two of a microsecond; `usual` is the power that is likeliest beforehand."""
-    level = np.clip(np.floor(np.log2(np.maximum(nanoseconds, 1000) / 1000)).astype("i8"), 0, _DELAY_BINS - 2)
-    level = np.where(nanoseconds < 0, _DELAY_BINS - 1, level)
+    level = np.where(nanoseconds < 0, _DELAY_BINS - 1, _powers(nanoseconds))
     level = np.where(known, level, _DELAY_BINS)
     at = np.arange(_DELAY_BINS - 1)
     shares = []
@@ -85,6 +85,34 @@ def delays(name: str, nanoseconds: Array, known: Array, usual: float) -> Compari
         share = np.append(np.exp(-0.5 * ((at - middle) / width) ** 2) + 0.02, 0.3)
         shares.append((*(share / share.sum()).tolist(), 0.0))
     return Comparison(name, level, shares[0], shares[1], worth=40.0, unknown=_DELAY_BINS)
+
+
+def unlike_chance(name: str, nanoseconds: Array, by_chance: Array) -> Comparison:
+    """How long from one to the other (0 and more), where nothing else tells which pairs are true.
+
+    `by_chance` (float64, by power of two of a microsecond) is how often delays occur between what has nothing to do with one another. Pairs
+    that are merely believed to be apart do not tell that: if the latest is believed to be the one, the others all look late. And until many
+    pairs show otherwise, true ones are like any.
+    """
+    shares = by_chance + 0.5
+    known = tuple((shares / shares.sum()).tolist())
+    return Comparison(name, _powers(nanoseconds), known, known, worth=_UNTOLD, chance_known=True)
+
+
+def counted(nanoseconds: Array) -> Array:
+    """How many delays (0 and more) are of each power of two of a microsecond (float64)."""
+    return np.bincount(_powers(nanoseconds), minlength=_DELAY_BINS - 1).astype("f8")
+
+
+def anytime(spans: Array) -> Array:
+    """What `counted` says of moments that are as likely at any time of `spans` (ns), one of each, from when each began."""
+    edges = np.append(0, 1000 * 2.0 ** np.arange(1, _DELAY_BINS))
+    spent = np.diff(np.minimum(spans[:, None], edges).sum(axis=0))
+    return np.asarray(spent * len(spans) / max(spent.sum(), 1))
+
+
+def _powers(nanoseconds: Array) -> Array:
+    return np.asarray(np.clip(np.floor(np.log2(np.maximum(nanoseconds, 1000) / 1000)).astype("i8"), 0, _DELAY_BINS - 2))
 
 
 def nesting(ended: Array, answered: Array, replied: Array) -> Comparison:

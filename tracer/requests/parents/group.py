@@ -41,6 +41,7 @@ class Group:
     response: tuple[Array, Array]  # (came, by call; went, by request)
     request: tuple[Array, Array]  # (came, by request; went, by call)
     lone: float  # share of calls believed to have no parent among their candidates
+    passed_on: bool  # whether what a call asks and gets is what its request did: lookups pass nothing on, so their order tells nothing
 
 
 @dataclass(slots=True)
@@ -80,7 +81,7 @@ def solve(group: Group) -> Solved:
 
 def _ordered(group: Group) -> bool:
     """Whether order tells pairs apart: sampled matchings weigh every other way to pair exclusive calls, if there are enough of them."""
-    return bool(group.exclusive.any()) and len(group.call) >= LEAST_FOR_ORDER
+    return group.passed_on and bool(group.exclusive.any()) and len(group.call) >= LEAST_FOR_ORDER
 
 
 def _trust(group: Group) -> float:

@@ -21,8 +21,9 @@ class Comparison:
     """One respect in which pairs are compared: `levels` has the level (small int) of each pair.
 
     `matched` and `chance` are what each level's share is believed to be beforehand, among true pairs and others; `worth` is how many pairs
-    that belief counts. Shares are of all pairs, or of those in the same one of `groups` (of each level, int). `evidence` is the word for a
-    level that speaks for a pair, by level. A pair at the level `unknown` could not be compared, which speaks neither for nor against it.
+    that belief counts. Where it is known what chance does, pairs teach nothing of it (`chance_known`). Shares are of all pairs, or of those
+    in the same one of `groups` (of each level, int). `evidence` is the word for a level that speaks for a pair, by level. A pair at the
+    level `unknown` could not be compared, which speaks neither for nor against it.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Comparison:
     evidence: tuple[str | None, ...] = ()
     unknown: int = -1
     groups: Array | None = None
+    chance_known: bool = False
 
 
 def weights(comparisons: Sequence[Comparison], probability: Array) -> list[Array]:
@@ -45,14 +47,15 @@ def weights(comparisons: Sequence[Comparison], probability: Array) -> list[Array
         level, count = each.levels, len(each.matched)
         compared = np.arange(count) != each.unknown
         matched = (np.bincount(level, weights=probability, minlength=count) + each.worth * np.array(each.matched)) * compared
-        chance = (np.bincount(level, weights=1 - probability, minlength=count) + each.worth * np.array(each.chance)) * compared
+        unmatched = np.zeros(len(level)) if each.chance_known else 1 - probability
+        chance = (np.bincount(level, weights=unmatched, minlength=count) + each.worth * np.array(each.chance)) * compared
         group = np.zeros(count, "i8") if each.groups is None else each.groups
         of_matched, of_chance = np.bincount(group, weights=matched), np.bincount(group, weights=chance)
         known = slice(None) if compared.all() else compared[level]
         weight = np.zeros(len(level))
         mine, its = probability[known], level[known]
         ours = (matched[its] - mine) / (of_matched[group[its]] - mine)
-        others = (chance[its] - (1 - mine)) / (of_chance[group[its]] - (1 - mine))
+        others = (chance[its] - unmatched[known]) / (of_chance[group[its]] - unmatched[known])
         weight[known] = np.log(ours) - np.log(others)
         found.append(weight)
     return found

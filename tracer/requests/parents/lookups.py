@@ -6,7 +6,7 @@ import numpy as np
 
 from probes.schema import Array
 from tracer.requests.parents.candidates import candidates
-from tracer.requests.parents.comparisons import delays
+from tracer.requests.parents.comparisons import anytime, counted, unlike_chance
 from tracer.requests.parents.facts import Facts
 from tracer.requests.parents.linkage import scores, weights
 from tracer.requests.parents.matching import marginals
@@ -26,13 +26,11 @@ def lookups(facts: Facts) -> tuple[Array, Array, Array]:
         none = np.zeros(0, "i8")
         return none, none, np.zeros(0)
     answered = facts.end[asked]
-    call, lookup = candidates(facts.begin[fresh], facts.caller[fresh], answered, answered + LATEST_NS, facts.caller[asked])
-    resolved = [set(each.answers.get("addresses", "").split()) if (each := facts.exchanges[row]) else set() for row in asked.tolist()]
-    targets = [facts.target[row] for row in fresh.tolist()]
-    fits = np.array([targets[c] in resolved[d] for c, d in zip(call.tolist(), lookup.tolist(), strict=True)], bool)
-    call, lookup = call[fits], lookup[fits]
+    call, lookup = _pairs(facts, fresh, asked, 1)
     elapsed = facts.begin[fresh[call]] - answered[lookup]
-    compared = [delays("lookup", elapsed, np.ones(len(call), bool), 8)]
+    later, earlier = _pairs(facts, fresh, asked, -1)  # what came before its lookup's answer is there by chance
+    by_chance = counted(answered[earlier] - facts.begin[fresh[later]]) + anytime(np.full(len(asked), LATEST_NS))
+    compared = [unlike_chance("lookup", elapsed, by_chance)]
     count = np.bincount(call, minlength=len(fresh))
     probability = 1.0 / np.maximum(count, 1)[call]
     alone, idle, exclusive = np.full(len(fresh), np.log(LONE)), np.full(len(asked), IDLE), np.ones(len(fresh), bool)
@@ -42,3 +40,13 @@ def lookups(facts: Facts) -> tuple[Array, Array, Array]:
         probability = marginals(call, lookup, score, alone, idle, exclusive)
     probability = shares(call, lookup, score, alone, np.log(idle), exclusive, probability)
     return fresh[call], asked[lookup], probability
+
+
+def _pairs(facts: Facts, fresh: Array, asked: Array, direction: int) -> tuple[Array, Array]:
+    """`(place in fresh, place in asked)` of connections to an address that was told before; `direction` -1: that was told afterwards."""
+    answered = direction * facts.end[asked]
+    call, lookup = candidates(direction * facts.begin[fresh], facts.caller[fresh], answered, answered + LATEST_NS, facts.caller[asked])
+    resolved = [set(each.answers.get("addresses", "").split()) if (each := facts.exchanges[row]) else set() for row in asked.tolist()]
+    targets = [facts.target[row] for row in fresh.tolist()]
+    fits = np.array([targets[c] in resolved[d] for c, d in zip(call.tolist(), lookup.tolist(), strict=True)], bool)
+    return call[fits], lookup[fits]

@@ -94,7 +94,7 @@ def _solve(
         facts.caller[calls], led,
         (facts.seen_at_door("answer_ns", facts.answer)[calls], facts.seen_at_door("reply_ns", facts.reply)[serving]),
         (facts.seen_at_door("received_ns", facts.received)[serving], facts.seen_at_door("start_ns", facts.start)[calls]),
-        _lone(facts, calls, call, serving),
+        _lone(facts, calls, call, serving), kind != "dns",
     )  # fmt: skip
     solved = solve(group)
     for c, p, likely in zip(mine.tolist(), theirs.tolist(), solved.probability.tolist(), strict=True):
@@ -140,17 +140,26 @@ def _slots(
 
 def _times(facts: Facts, kind: str, mine: Array, theirs: Array, first: Array) -> list[Comparison]:
     begin = np.where(first[mine] >= facts.arrival[theirs], first[mine], facts.start[mine])
-    replied = facts.reply[theirs] >= 0
-    after = facts.reply[theirs] - facts.end[mine]
-    known = replied & (facts.end[mine] >= 0)
+    waited = np.maximum(begin - facts.received[theirs], 0)
     fresh = np.where(facts.begin[mine] == facts.start[mine], 0, np.where(facts.begin[mine] >= facts.arrival[theirs], 1, 2))
     return [
         compare.nesting(facts.end[mine], facts.answer[mine], facts.reply[theirs]),
-        compare.delays("before", np.maximum(begin - facts.received[theirs], 0), np.ones(len(mine), bool), 8),
-        # what follows a lookup is the call that it was made for: when the request was answered says nothing of it
-        *([] if kind == "dns" else [compare.delays("after", after, known, 8)]),
+        *(_alone(facts, theirs, waited) if kind == "dns" else _around(facts, mine, theirs, waited)),
         Comparison("opened", fresh, (0.5, 0.48, 0.02), (0.5, 0.3, 0.2)),
     ]
+
+
+def _around(facts: Facts, mine: Array, theirs: Array, waited: Array) -> list[Comparison]:
+    """What a call gets is passed on: times before it and after it, which belong to the same request, tell one another."""
+    known = (facts.reply[theirs] >= 0) & (facts.end[mine] >= 0)
+    after = facts.reply[theirs] - facts.end[mine]
+    return [compare.delays("before", waited, np.ones(len(mine), bool), 8), compare.delays("after", after, known, 8)]
+
+
+def _alone(facts: Facts, theirs: Array, waited: Array) -> list[Comparison]:
+    """What follows a lookup is the call that it was made for: when the request was answered says nothing of it."""
+    spans = np.maximum(facts.close - facts.received, 0)[np.unique(theirs)]
+    return [compare.unlike_chance("before", waited, compare.anytime(spans))]
 
 
 def _content(facts: Facts, calls: Array, serving: Array, call: Array, parent: Array) -> list[Comparison]:
