@@ -17,6 +17,7 @@ from analysis.commands.collect import collect
 from analysis.commands.compare import compare
 from analysis.commands.doctor import doctor
 from analysis.commands.explain import explain
+from analysis.commands.options import EXIT_USAGE
 from analysis.commands.record import record
 from analysis.commands.report import report
 from analysis.commands.show import show
@@ -79,4 +80,10 @@ def main() -> None:
     asked = [command for command in app.registered_commands if command.callback and command.callback.__name__ in sys.argv[1:2]]
     if asked:  # all others' options take longer to make than one's run takes to read its arguments
         app.registered_commands, app.registered_groups = asked, []
-    app()
+    try:
+        app()
+    except PermissionError as error:  # of a path that was named, looked at before anything is done
+        if error.filename is None:
+            raise
+        typer.echo(f"hopline: {error.filename}: {error.strerror} (check its permissions and those of its folders)", err=True)
+        sys.exit(EXIT_USAGE)

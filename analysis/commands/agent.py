@@ -17,7 +17,7 @@ import typer
 
 from analysis.commands.logs import json_sayer
 from analysis.commands.options import EXIT_OUTPUT, EXIT_PROBLEMS, EXIT_USAGE, fail
-from analysis.commands.snapshot import quiet_pipe
+from analysis.commands.output import printing
 
 STOP_SECONDS = 20.0  # what a recorder may take to end its files
 SWEEP_SECONDS = 10.0
@@ -115,7 +115,7 @@ def _store(context: typer.Context) -> Iterator[Any]:
     """The store, with its errors as exit codes and a reader who leaves as no error."""
     from probes.live.store import Store, StoreError  # noqa: PLC0415
 
-    with quiet_pipe():
+    with printing():
         try:
             yield Store(context.obj)
         except StoreError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -16,20 +15,15 @@ class _Plain:
         kind, several = param.type_descriptor.annotation, param.multiple or param.nargs == -1
         if value is None:
             return () if several else None
-        if several and get_args(kind) == (Path,) and not any(map(_locked, value)):
+        if several and get_args(kind) == (Path,):
             return list(map(Path, value))
-        if kind is Path and not several and not _locked(value):
+        if kind is Path and not several:
             return Path(value)
         if type(value) is kind:
             return value
         from typer._coercion import build_runtime_param  # noqa: PLC0415 - what takes so long
 
         return build_runtime_param(param.type_descriptor).coerce(value, param=param, ctx=ctx)
-
-
-def _locked(path: str | Path) -> bool:
-    """Whether there is such a path, and it may not be read: typer says so."""
-    return not os.access(path, os.R_OK) and Path(path).exists()
 
 
 class _Arguments:

@@ -15,7 +15,7 @@ import typer
 
 from analysis.commands.interrupts import EXIT_INTERRUPTED, SIGNALS
 from analysis.commands.options import EXIT_INPUT, EXIT_PROBLEMS, EXIT_USAGE, fail
-from analysis.commands.snapshot import write_page
+from analysis.commands.output import printing, refuse_existing, write_page
 
 if TYPE_CHECKING:
     from probes.live.proxy_bench.plan import Given, Plan
@@ -79,8 +79,7 @@ def proxy(
     Exit codes: 0 done, 1 it cannot be done here, 2 wrong usage or the file exists, 3 no rules in the folder, 4 the file cannot be written,
     130 interrupted.
     """
-    if html is not None and html.exists() and not force:
-        fail(f"{html} exists (name another file, or overwrite it with --force)", EXIT_USAGE)
+    refuse_existing(html, force=force)
     if rounds > connections:
         fail(f"--rounds {rounds}: more than --connections {connections}; give each round at least one", EXIT_USAGE)
     sizes = _numbers(services)
@@ -105,10 +104,11 @@ def proxy(
         except (RoadError, BpfError, OSError) as error:
             fail(f"nothing can be measured here: {error} (hopline doctor says what this machine lacks)", EXIT_PROBLEMS)
     told = document(asked, found, missing, _machine() | ({"rules": whose} if whose else {}))
-    if as_json:
-        typer.echo(json.dumps(told))
-    else:
-        show(told)
+    with printing():
+        if as_json:
+            typer.echo(json.dumps(told))
+        else:
+            show(told)
     if html is not None:
         from analysis.proxy_bench.page import build  # noqa: PLC0415
 

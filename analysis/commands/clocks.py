@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from analysis.commands.options import EXIT_PROBLEMS, EXIT_USAGE, Cluster, NoLedger, Paths, fail, load
-from analysis.commands.snapshot import quiet_pipe
+from analysis.commands.output import printing
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,7 +48,7 @@ def clocks(
     name = traced.nodes[found.reference] if traced.nodes else None
     for problem in bundle.problems:
         typer.echo(plain(str(problem)), err=True)
-    with quiet_pipe():
+    with printing():
         if as_json:
             nodes = [asdict(node) for node in found.nodes]
             told = {"reference": name, "reference_time_ns": found.reference_time_ns, "nodes": nodes, "problems": found.problems}
@@ -59,7 +59,6 @@ def clocks(
             out.print(_table([asdict(node) for node in found.nodes]))
             for line in found.problems:
                 out.print(plain(line), style="yellow")
-        sys.stdout.flush()
     if any(problem.severity == "error" for problem in bundle.problems):
         raise typer.Exit(EXIT_PROBLEMS)
 

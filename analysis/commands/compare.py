@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from analysis.commands.options import EXIT_INPUT, EXIT_PROBLEMS, EXIT_USAGE, Cluster, Keys, NoCache, answers, fail
+from analysis.commands.output import printing, refuse_existing, write_page
 from analysis.commands.places import is_archive
-from analysis.commands.snapshot import quiet_pipe, write_page
 
 if TYPE_CHECKING:
     from analysis.compare import Side
@@ -68,8 +68,7 @@ def compare(
         fail("one bundle cannot be compared (give two or more: hopline compare A B)", EXIT_USAGE)
     if len(set(map(is_archive, bundles))) > 1:
         fail("an archive has no requests, the other has (archive both: hopline archive)", EXIT_USAGE)
-    if html is not None and html.exists() and not force:
-        fail(f"{html} exists (name another file, or overwrite it with --force)", EXIT_USAGE)
+    refuse_existing(html, force=force)
     from analysis.compare import build  # noqa: PLC0415 - imports are slow, --help is not
     from analysis.compare import compare as run  # noqa: PLC0415
 
@@ -129,11 +128,10 @@ def _side(name: str, by: tuple[str, ...], seed: int, found: RequestTrace) -> tup
 
 
 def _print(told: dict[str, Any], *, as_json: bool) -> None:
-    with quiet_pipe():
+    with printing():
         if as_json:
             sys.stdout.write(json.dumps(told, indent=2) + "\n")
         else:
             from analysis.commands.compare_shown import show  # noqa: PLC0415
 
             show(told)
-        sys.stdout.flush()

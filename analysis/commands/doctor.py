@@ -20,6 +20,8 @@ from typing import Annotated
 
 import typer
 
+from analysis.commands.output import printing
+
 EXIT_LACKING = 1
 ROOT = Path("/")  # where /proc and /sys are looked for
 TOOL_SECONDS = 20
@@ -60,10 +62,11 @@ def doctor(
     either way.
     """
     verdicts = [_verdict(feature, works, check) for feature, works, check in FEATURES]
-    if as_json:
-        typer.echo(json.dumps([asdict(verdict) for verdict in verdicts], indent=2))
-    else:
-        _print(verdicts)
+    with printing():
+        if as_json:
+            typer.echo(json.dumps([asdict(verdict) for verdict in verdicts], indent=2))
+        else:
+            _print(verdicts)
     if not verdicts[0].ok:
         raise typer.Exit(EXIT_LACKING)
 

@@ -26,7 +26,7 @@ from analysis.commands.options import (
     answers,
     fail,
 )  # fmt: skip
-from analysis.commands.snapshot import quiet_pipe
+from analysis.commands.output import printing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -111,12 +111,11 @@ def explain(
         notes.append(f"{left_out:,} more packets (--limit 0 dissects all)")
     names = [name.strip().lower() for name in layers.split(",")] if layers else []
     notes += _unknown_layers(names, seen)
-    with quiet_pipe():
+    with printing():
         if as_json:
             _print_json(which, stories, seen, names, notes)
         else:
             _print(stories, seen, names, notes, long=fields == Fields.long)
-        sys.stdout.flush()
     for note in notes:
         typer.echo(f"note: {note}", err=True)
     if failure is not None:

@@ -12,7 +12,6 @@ import typer
 from analysis.commands.options import (
     EXIT_INPUT,
     EXIT_PROBLEMS,
-    EXIT_USAGE,
     Cluster,
     Keys,
     MinConfidence,
@@ -25,8 +24,8 @@ from analysis.commands.options import (
     fail,
     open_input,
 )  # fmt: skip
+from analysis.commands.output import printing, refuse_existing, write_page
 from analysis.commands.parts import Engine, How, L4Only, Partitions, Scheduler, Spill, Workers, trace_parts
-from analysis.commands.snapshot import quiet_pipe, write_page
 
 if TYPE_CHECKING:
     from analysis.summary import Summary
@@ -74,8 +73,7 @@ def report(
     Exit codes: 0 done, 1 done but some input could not be read at all, 2 wrong usage or the file exists, 3 nothing to read, 4 the file
     cannot be written.
     """
-    if output != STDOUT and output.exists() and not force:
-        fail(f"{output} exists (name another file, or overwrite it with --force)", EXIT_USAGE)
+    refuse_existing(None if output == STDOUT else output, force=force)
     how = How(partitions, workers, spill, engine, scheduler)
     how.check(in_parts=l4_only)
     left_out = {"no_ledger": no_ledger, "no_rules": no_rules, "no_cluster": no_cluster}
@@ -134,8 +132,7 @@ def _name(paths: list[Path]) -> str:
 
 def _write(output: Path, page: str, *, force: bool) -> None:
     if output == STDOUT:
-        with quiet_pipe():
+        with printing():
             sys.stdout.buffer.write(page.encode())  # UTF-8 whatever the terminal speaks: the page says so of itself
-            sys.stdout.buffer.flush()
         return
     write_page(output, page, force=force)

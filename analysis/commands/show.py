@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from analysis.commands.options import EXIT_USAGE, Cluster, NoCluster, NoLedger, NoRules, fail, load
+from analysis.commands.output import printing
 
 
 def show(
@@ -36,4 +37,5 @@ def show(
     if not 1 <= number <= count:
         known = f"{bundle} has c1 to c{count}" if count else f"{bundle} has no connections"
         fail(f"no connection {connection} ({known}; `hopline trace` lists them)", EXIT_USAGE)
-    draw(console(), Recorder(traced).record(number - 1))
+    with printing():
+        draw(console(), Recorder(traced).record(number - 1))

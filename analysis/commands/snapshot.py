@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shlex
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
+
+from analysis.commands.options import fail
+from analysis.commands.output import printing, refuse_existing, write_whole
 
 Kubeconfig = Annotated[Path | None, typer.Option("--kubeconfig", help="Default: as kubectl finds it, else the pod's service account.")]
 Context = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig. Default: its current one.")]
 Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Only this namespace (and nodes). Default: all.")]
 
-EXIT_USAGE, EXIT_CLUSTER, EXIT_OUTPUT = 2, 3, 4
+EXIT_CLUSTER = 3
 
 
 def snapshot(
@@ -38,75 +37,19 @@ def snapshot(
     from tracer.live import ClusterError, connect  # noqa: PLC0415 - imports are slow
     from tracer.live import snapshot as take  # noqa: PLC0415
 
-    if output is not None and output.exists() and not force:
-        fail(f"{output} exists (name another file, or overwrite it with --force)", EXIT_USAGE)
+    refuse_existing(output, force=force)
     try:
         taken = take(connect(kubeconfig, context), warn, namespace=namespace)
     except ClusterError as error:
         fail(str(error), EXIT_CLUSTER)
     if output is None:
-        with quiet_pipe():
+        with printing():
             sys.stdout.writelines(taken.text())
-            sys.stdout.flush()
         return
-    _save(output, taken.text(), force=force)
+    write_whole(output, taken.text(), force=force)
     typer.echo(f"{output}: {len(taken.items)} objects of {len(taken.kinds)} kinds", err=True)
-
-
-def write_whole(path: Path, pieces: Iterable[str], *, force: bool) -> None:
-    """Write a file so that it is there completely or not at all. FileExistsError where it is there already, unless `force`."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("x", encoding="utf-8") as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
-        if not force:
-            try:
-                os.link(part, path)  # unlike a rename, refuses what has come into being meanwhile
-            except FileExistsError:
-                raise
-            except OSError:  # a filesystem without links
-                if path.exists():
-                    raise FileExistsError(path) from None
-            else:
-                return
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_page(path: Path, page: str, *, force: bool) -> None:
-    """Write an HTML file whole, and say so; ends where it cannot be."""
-    _save(path, [page], force=force)
-    typer.echo(f"{shlex.quote(str(path))}: {path.stat().st_size / 1e6:.1f} MB, open it in any browser", err=True)
-
-
-def _save(path: Path, pieces: Iterable[str], *, force: bool) -> None:
-    try:
-        write_whole(path, pieces, force=force)
-    except FileExistsError:
-        fail(f"{path} exists (name another file, or overwrite it with --force)", EXIT_USAGE)
-    except OSError as error:
-        fail(f"{path} cannot be written: {error.strerror} (check the folder and its free space)", EXIT_OUTPUT)
 
 
 def warn(problem: object) -> None:
     """One line on stderr."""
     typer.echo(f"warning: {problem}", err=True)
-
-
-def fail(message: str, code: int) -> NoReturn:
-    """One line on stderr, and out."""
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(code)
-
-
-@contextlib.contextmanager
-def quiet_pipe() -> Iterator[None]:
-    """Let `| head` end the output without a traceback."""
-    try:
-        yield
-    except BrokenPipeError:
-        # The interpreter flushes stdout once more when it ends (Python docs, "Note on SIGPIPE").
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.commands.options import EXIT_OUTPUT, fail, read, steps
+from analysis.commands.output import printing, write_whole
 from analysis.commands.parts import How, request_parts, trace_parts
-from analysis.commands.snapshot import quiet_pipe, write_whole
 
 if TYPE_CHECKING:
     from analysis.cache import Answers
@@ -110,10 +110,7 @@ def _recorded(min_confidence: float, found: RequestTrace) -> tuple[list[str], di
 
 def write_summary(path: Path, told: Record) -> None:
     """What was and was not seen into a new file."""
-    try:
-        write_whole(path, [json.dumps(told, indent=2), "\n"], force=False)
-    except OSError as error:
-        fail(f"{path} cannot be written: {error.strerror} (check the folder and its free space)", EXIT_OUTPUT)
+    write_whole(path, [json.dumps(told, indent=2), "\n"], force=False)
 
 
 def write_tables(folder: Path, shown: Shown) -> None:
@@ -132,10 +129,9 @@ def print_json(shown: Shown, most: int | None) -> None:
         from analysis.terminal import console, print_problems  # noqa: PLC0415
 
         print_problems(console(stderr=True), shown.told)
-    with quiet_pipe():
+    with printing():
         for line in itertools.islice(shown.lines(), most):
             sys.stdout.write(f"{line}\n")  # ASCII: what a pod is called cannot steer a terminal
-        sys.stdout.flush()
 
 
 def print_table(shown: Shown, most: int | None, paths: list[Path]) -> None:
@@ -145,7 +141,7 @@ def print_table(shown: Shown, most: int | None, paths: list[Path]) -> None:
 
     out = console()
     first_ns, some = shown.told["first_ns"] or 0, list(shown.records(most))
-    with quiet_pipe():
+    with printing():
         print_header(out, shown.told)
         out.print()
         out.print(

@@ -13,7 +13,9 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from analysis.commands.snapshot import EXIT_CLUSTER, EXIT_OUTPUT, Context, Kubeconfig, Namespace, fail, quiet_pipe, warn
+from analysis.commands.options import EXIT_OUTPUT, fail
+from analysis.commands.output import printing
+from analysis.commands.snapshot import EXIT_CLUSTER, Context, Kubeconfig, Namespace, warn
 
 
 def watch(
@@ -41,7 +43,7 @@ def watch(
         try:
             file = stack.enter_context(appending(output)) if output is not None else stdout()
             if output is None:
-                stack.enter_context(quiet_pipe())
+                stack.enter_context(printing())
             lines = record(connect(kubeconfig, context), file.write, warn, stop, namespace=namespace)
         except ClusterError as error:
             fail(str(error), EXIT_CLUSTER)

@@ -66,7 +66,7 @@ def test_a_cluster_that_cannot_be_asked_is_exit_code_3(
     output = tmp_path / "out"
     result = CliRunner().invoke(app, [command, "--kubeconfig", str(kubeconfig), *options, "-o", str(output)])
     assert result.exit_code == 3, (result.output, result.exception)
-    assert result.stderr.startswith("error: ")
+    assert result.stderr.startswith("hopline: ")
     assert "Traceback" not in result.output
     assert not output.exists() or output.read_bytes() == b""
 
