@@ -47,6 +47,7 @@ def archive(
     from analysis.engine.archive import Layout, write_archive  # noqa: PLC0415
     from analysis.engine.errors import ArchiveError, SpillError  # noqa: PLC0415
     from analysis.engine.local import Local  # noqa: PLC0415
+    from analysis.terminal import plain  # noqa: PLC0415
     from tracer.bundle_files import BundleError, folders_of  # noqa: PLC0415
 
     try:
@@ -64,6 +65,9 @@ def archive(
     frames = sum(each.frames for each in contents.captures.values())
     parts = "1 part" if contents.parts == 1 else f"{contents.parts} parts"
     said = f"{frames:,} packets ({rows:,} rows), {size_bytes / 1e6:,.1f} MB in {parts}"
+    problems = [*opened.bundle.problems, *contents.problems, *opened.later]
+    for problem in problems:
+        typer.echo(plain(str(problem)), err=True)
     typer.echo(f"{shlex.quote(str(output))}: {said}", err=True)
-    if any(problem.severity == "error" for problem in opened.bundle.problems + contents.problems):
+    if any(problem.severity == "error" for problem in problems):
         raise typer.Exit(EXIT_PROBLEMS)
