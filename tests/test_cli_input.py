@@ -5,13 +5,17 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import SAMPLES, Hopline
+from conftest import ROOT, SAMPLES, Hopline
 
+ENTRY = [sys.executable, "-c", "from analysis.commands import main; main()"]
 OK, PROBLEMS, USAGE, INPUT, OUTPUT = range(5)
 BUNDLE = SAMPLES / "iptables"
 CAPTURE = BUNDLE / "node-a.pcap"
@@ -173,6 +177,50 @@ def test_the_input_is_never_changed(sample: Path, hopline: Hopline, tmp_path: Pa
     assert hopline("trace", sample, "--parquet", tmp_path / "tables", "--summary", tmp_path / "summary.json").code == OK
     assert hopline("show", sample, "c1").code == OK
     assert state() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"-----BEGIN PRIVATE KEY-----\n", CAPTURE.read_bytes()], ids=["empty", "PEM", "capture"])
+def test_what_is_no_log_of_keys_is_refused(content: bytes, tmp_path: Path, hopline: Hopline) -> None:
+    keys = tmp_path / "keys"
+    keys.write_bytes(content)
+    run = hopline("trace", BUNDLE, "--keys", keys)
+    assert (run.code, run.out, "no TLS keys in it" in run.err) == (USAGE, "", True)
+
+
+def test_an_archive_says_what_could_not_be_read(bundle: Path, tmp_path: Path, hopline: Hopline) -> None:
+    cut_capture(bundle)
+    (bundle / "cluster.json").write_bytes(b"")
+    run = hopline("archive", bundle, "-o", tmp_path / "archive")
+    assert run.code == PROBLEMS
+    assert "node-a.pcap at 49" in run.err
+    assert "cluster.json: the file is empty" in run.err
+
+
+PRINTING = (
+    ["trace", BUNDLE, "--l4-only"], ["trace", BUNDLE, "--l4-only", "--json"], ["show", BUNDLE, "c1"], ["explain", BUNDLE, "r1"],
+    ["explain", BUNDLE, "r1", "--json"], ["report", BUNDLE, "--l4-only", "-o", "-"], ["clocks", BUNDLE], ["clocks", BUNDLE, "--json"],
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", PRINTING, ids=lambda command: " ".join(map(str, (command[0], *command[2:]))))
+def test_a_full_disk_is_said(command: list[str | Path]) -> None:
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run([*ENTRY, *command], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (run.returncode, run.stderr.splitlines()[-1]) == (
+        OUTPUT, "hopline: output cannot be written: No space left on device (check where it goes to, and the free space there)",
+    )  # fmt: skip
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("option", [[], ["--parquet"], ["--summary"]], ids=["input", "parquet", "summary"])
+def test_where_nobody_may_look_is_said(option: list[str], tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0)
+    unprivileged = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    command = [*unprivileged, *ENTRY, "trace", "--l4-only", *([BUNDLE, *option] if option else []), locked / "node-a"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (USAGE, "")
+    assert run.stderr == f"hopline: {locked / 'node-a'}: Permission denied (check its permissions and those of its folders)\n"
 
 
 HOSTILE = "web\x1b[2J\x1b]0;owned\x07\x9b31m\u202e\x7f\ud800-5gnzj"

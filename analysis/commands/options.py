@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import gc
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ EXIT_PROBLEMS, EXIT_USAGE, EXIT_INPUT, EXIT_OUTPUT = 1, 2, 3, 4
 PROGRESS_AFTER_S = 2.0
 # Objects after which Python looks for cycles of garbage: records and tables have none, and after every 700 that takes a tenth of a run.
 COLLECT_AFTER = 1_000_000
+_KEY = re.compile(rb"^[A-Z0-9_]+ (Session-ID:)?[0-9A-Fa-f]{16}", re.MULTILINE)  # draft-ietf-tls-keylogfile, and OpenSSL's
 
 Paths = Annotated[
     list[Path], typer.Argument(help='Bundle folders, or captures and other files by themselves; "-" is a capture on standard input.')
@@ -130,17 +132,21 @@ def phases() -> Iterator[tuple[Callable[[str, int], None], Callable[[str, int, i
 
 
 def find_requests(traced: Trace, keys: Path | None = None) -> RequestTrace:
-    """The requests of a trace; ends with EXIT_USAGE where the key log is no file."""
-    _there(keys)
+    """The requests of a trace; ends with EXIT_USAGE where the key log is none."""
+    _check_keys(keys)
     from tracer.requests import trace_requests  # noqa: PLC0415 - imports are slow, --help is not
 
     with steps() as update:
         return trace_requests(traced, keys=keys, progress=update)
 
 
-def _there(keys: Path | None) -> None:
-    if keys is not None and not keys.is_file():
+def _check_keys(keys: Path | None) -> None:
+    if keys is None:
+        return
+    if not keys.is_file():
         fail(f"--keys {keys}: no such file (give the file that SSLKEYLOGFILE named)", EXIT_USAGE)
+    if not _KEY.search(keys.read_bytes()):
+        fail(f"--keys {keys}: no TLS keys in it, lines such as CLIENT_RANDOM … (give the file that SSLKEYLOGFILE named)", EXIT_USAGE)
 
 
 @functools.cache
@@ -155,7 +161,7 @@ def answers(
 ) -> Answers:
     """What an earlier run found out about a bundle, or this one will; fails like `load` and `find_requests`."""
     collect_seldom()
-    _there(keys)
+    _check_keys(keys)
     from analysis.cache import Answers, Question, open_store  # noqa: PLC0415 - imports are slow, --help is not
 
     def find() -> RequestTrace:
