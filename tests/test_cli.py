@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,6 +44,9 @@ def test_help_has_an_example(command: str, hopline: Hopline) -> None:
     run = hopline(command, "--help")
     assert run.code == OK
     assert f"hopline {command}" in run.out.partition("Example")[2]
+    written = importlib.import_module(f"analysis.commands.{command}").__dict__[command].__doc__
+    for line in re.findall(r"^      (\S.*)$", written, re.MULTILINE):
+        assert f"\n    {line}\n" in run.out, "a command that was broken into lines cannot be copied"
 
 
 def test_help_and_version(hopline: Hopline) -> None:

@@ -33,7 +33,6 @@ MORE_FUNCTIONS = 25
 app = typer.Typer(
     name="hopline",
     cls=Commands,
-    help="Which way did this connection go through the cluster? One record before and after every NAT, across nodes.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -60,7 +59,7 @@ def _version(asked: bool) -> None:
 def root(
     _show: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
 ) -> None:
-    """Which way did this connection go through the cluster? One record before and after every NAT, across nodes."""
+    """Tell which way each request went through the cluster, and where the time went."""
 
 
 def _compiling(functions: int) -> None:

@@ -24,7 +24,7 @@ SWEEP_SECONDS = 10.0
 SILENCE_SECONDS = 5.0  # after which a follower is told that the line is still open
 
 agent = typer.Typer(
-    help="The recorder's home on a node, as a DaemonSet runs it; `hopline collect` talks to it.",
+    help="The recorder's home on a node; `hopline collect` talks to it.",
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -23,14 +23,14 @@ def archive(
         int | None, typer.Option(min=1, help="Parts of whole connections. Default: one for each 500,000 packets.")
     ] = None,
 ) -> None:
-    """Keep a bundle's packets as Parquet, decoded, without their payload: some 15 bytes each, for hopline and for any other tool.
+    """Keep a bundle's packets as Parquet, without their payload.
 
-    The archive is a bundle itself, with everything but the captures beside it: `hopline trace --l4-only`, `report --l4-only`, `show` and
-    `clocks` say of it what they say of the captures. Requests need payload, which is not kept. Columns and queries: docs/archive.md.
+    They are decoded, some 15 bytes each, for hopline and for any other tool. The archive is a bundle itself, with everything but the
+    captures beside it: `hopline trace --l4-only`, `report --l4-only`, `show` and `clocks` say of it what they say of the captures.
+    Requests need payload, which is not kept. Columns and queries: docs/archive.md.
 
     Examples:
       hopline archive bundle/ -o archive/ && hopline trace archive/ --l4-only
-
       hopline archive bundle/ -o s3://captures/2026-11-23 --bucket 10m
 
     Nothing in the input is ever changed. An interrupted run goes on where it was. Exit codes: 0 done, 1 done but some input could not be

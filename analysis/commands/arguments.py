@@ -39,7 +39,10 @@ class _Arguments:
 
 
 class Command(_Arguments, TyperCommand):
-    """A command of typer's."""
+    """A command of typer's whose examples stay in lines as they are written, to be copied (click: what follows a backspace)."""
+
+    def __init__(self, *arguments: Any, help: str | None = None, **others: Any) -> None:  # noqa: A002 - its name there
+        super().__init__(*arguments, help=help and help.replace("Examples:\n", "\b\nExamples:\n"), **others)
 
 
 class Commands(_Arguments, TyperGroup):

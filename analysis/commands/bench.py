@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from analysis.commands.arguments import Command
 from analysis.commands.interrupts import EXIT_INTERRUPTED, SIGNALS
 from analysis.commands.options import EXIT_INPUT, EXIT_PROBLEMS, EXIT_USAGE, fail
 from analysis.commands.output import printing, refuse_existing, write_page
@@ -44,7 +45,7 @@ def root() -> None:
     """Measurements on this machine, without a cluster."""
 
 
-@bench.command()
+@bench.command(cls=Command)
 def proxy(
     modes: Annotated[str, typer.Option(metavar="LIST", help="kube-proxy's modes to compare.")] = MODES,
     services: Annotated[str, typer.Option(metavar="LIST", help="Numbers of Services.")] = "1,10,100,1000,5000,10000",
@@ -64,16 +65,15 @@ def proxy(
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one HTML file with the curves as well.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite that file.")] = False,
 ) -> None:
-    """Measure what a Service costs a connection's first packet, and its later ones, in each of kube-proxy's modes on this kernel.
+    """Measure what a Service costs in each of kube-proxy's modes.
 
-    Namespaces stand for a client, a node and a server; the node gets rules as kube-proxy writes them, and hopline's own packets probe sees
-    each packet before and after them. Needs root. Nothing outside these namespaces is changed; they are gone at the end, Ctrl-C included.
+    That is what it costs a connection's first packet, and its later ones, on this kernel. Namespaces stand for a client, a node and a
+    server; the node gets rules as kube-proxy writes them, and hopline's own packets probe sees each packet before and after them. Needs
+    root. Nothing outside these namespaces is changed; they are gone at the end, Ctrl-C included.
 
     Examples:
       hopline bench proxy
-
       hopline bench proxy --modes iptables-nft,nftables --services 100,5000 --html modes.html
-
       hopline bench proxy --rules bundle/ --json > modes.json
 
     Exit codes: 0 done, 1 it cannot be done here, 2 wrong usage or the file exists, 3 no rules in the folder, 4 the file cannot be written,

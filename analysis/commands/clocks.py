@@ -23,14 +23,14 @@ def clocks(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object (docs/clocks.md).")] = False,
     no_ledger: NoLedger = False,
 ) -> None:
-    """Tell how far each node's clock was off a reference node's, by packets that crossed between nodes, and how sure that is.
+    """Tell how far the nodes' clocks were off, and how sure that is.
 
-    recorded = reference + offset + drift * (reference - reference time): a positive offset is a clock that is ahead. The offset lies
-    between its limits if clocks ran evenly; what no packets tell is unknown.
+    Packets that crossed between nodes tell it, against a reference node's clock: recorded = reference + offset + drift * (reference -
+    reference time). A positive offset is a clock that is ahead. The offset lies between its limits if clocks ran evenly; what no packets
+    tell is unknown.
 
     Examples:
       hopline clocks bundle/
-
       hopline clocks bundle/ --reference node-b --json
 
     Exit codes: 0 told (also where it is unknown), 1 told but some input could not be read at all, 2 no such node or wrong usage, 3 nothing

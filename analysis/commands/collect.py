@@ -61,7 +61,7 @@ def collect(
     context: Context = None,
     log: Annotated[Literal["text", "json"], typer.Option("--log", help="How to tell what happens, on standard error.")] = "text",
 ) -> None:
-    """Record on all nodes of a cluster at the same time, and fetch what they saw as one bundle.
+    """Record on all nodes of a cluster at once, as one bundle.
 
     Goes through the API server alone: agents (see docs/collect.md) are started by `exec`, and send what they recorded through it; no
     further port is opened. The cluster's objects are saved at both ends and watched between. Nothing is left on the nodes. Ctrl-C ends the

@@ -25,7 +25,7 @@ NOTHING = "nothing"
 
 
 def compare(
-    bundles: Annotated[list[Path], typer.Argument(help="Two bundles or more; all others are compared with the first.")],
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE", help="Two bundles or more; all others are compared with the first.")],
     cluster: Cluster = None,
     by: Annotated[
         list[str] | None, typer.Option("--by", help="What latency is grouped by: service, hop, node-pair; may be given again.")
@@ -44,16 +44,15 @@ def compare(
     keys: Keys = None,
     no_cache: NoCache = False,
 ) -> None:
-    """Compare recordings: NAT, connecting, requests, hops, failures, retransmissions, load balancing; mode against mode, before and after.
+    """Compare recordings: mode against mode, before and after.
 
-    Each difference has an interval and a verdict that allows for how many questions were asked. Sides that differ in more than what was
-    changed on purpose (kernel, nodes, Services, what was asked …) are not ranked; what to record instead is said.
+    Asked are NAT, connecting, requests, hops, failures, retransmissions, load balancing. Each difference has an interval and a verdict
+    that allows for how many questions were asked. Sides that differ in more than what was changed on purpose (kernel, nodes, Services,
+    what was asked …) are not ranked; what to record instead is said.
 
     Examples:
       hopline compare iptables/ nftables/
-
       hopline compare before/ after/ --varied nothing --by service --html compare.html
-
       hopline compare pool-a/ pool-b/ --varied nodes --json | jq '.comparisons[0].claims[] | select(.verdict == "differs")'
 
     Exit codes: 0 compared (whatever came out), 1 compared but some input could not be read at all, 2 wrong usage or the file exists,

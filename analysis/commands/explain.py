@@ -67,7 +67,7 @@ def explain(
     no_cluster: NoCluster = False,
     no_cache: NoCache = False,
 ) -> None:
-    """Tell what happened to one request, each line with its evidence, and dissect its packets.
+    """Tell what happened to one request, with evidence and packets.
 
     The story: who called, the lookup and handshake before, every observation point that the request's first byte passed with its tuple
     there and the NAT between, who served it, the calls made for it and why they are believed to be, the way back, waits, the end. Then the
@@ -75,11 +75,8 @@ def explain(
 
     Examples:
       hopline explain bundle/ r17
-
       hopline explain bundle/ r17 --at node-c/eth0 --layers tcp,http --fields long
-
       hopline explain bundle/ t3 --no-packets
-
       hopline explain bundle/ c12 --everywhere --json | jq '.packets[].frame'
 
     IDs hold for one set of evidence: leave out here what was left out of `hopline trace`. Exit codes: 0 told (also where pyshark or tshark

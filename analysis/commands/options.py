@@ -30,9 +30,12 @@ COLLECT_AFTER = 1_000_000
 _KEY = re.compile(rb"^[A-Z0-9_]+ (Session-ID:)?[0-9A-Fa-f]{16}", re.MULTILINE)  # draft-ietf-tls-keylogfile, and OpenSSL's
 
 Paths = Annotated[
-    list[Path], typer.Argument(help='Bundle folders, or captures and other files by themselves; "-" is a capture on standard input.')
+    list[Path],
+    typer.Argument(metavar="PATH", help='Bundle folders, or captures and other files by themselves; "-" is a capture on standard input.'),
 ]
-Cluster = Annotated[list[Path] | None, typer.Option("--cluster", help="Cluster metadata besides the bundle's: JSON, YAML, watch events.")]
+Cluster = Annotated[
+    list[Path] | None, typer.Option("--cluster", metavar="FILE", help="Cluster metadata besides the bundle's: JSON, YAML, watch events.")
+]
 NoLedger = Annotated[bool, typer.Option("--no-ledger", help="Leave conntrack out.")]
 NoRules = Annotated[bool, typer.Option("--no-rules", help="Leave kube-proxy's rules out.")]
 NoCluster = Annotated[bool, typer.Option("--no-cluster", help="Leave cluster metadata out.")]

@@ -106,16 +106,15 @@ def record(
     ] = None,
     log: Annotated[Literal["text", "json"], typer.Option("--log", help="How to tell what happens, on standard error.")] = "text",
 ) -> None:
-    """Record this node's packets and translations into a bundle, without changing anything on the node.
+    """Record this node's packets and translations into a bundle.
 
-    An eBPF socket filter looks at every packet of the node's network namespace and copies the first bytes of those that are wanted;
-    conntrack tells its translations. Needs root, or the capabilities that `hopline doctor` names.
+    Nothing is changed on the node. An eBPF socket filter looks at every packet of the node's network namespace and copies the first bytes
+    of those that are wanted; conntrack tells its translations. Needs root, or the capabilities that `hopline doctor` names.
 
-    Example: hopline record -o bundle/ --duration 60s
-
-    Example: hopline record -o bundle/ --service shop/web --cluster cluster.json --max-cpu 20 --max-disk 2G
-
-    Example: hopline record -o bundle/ --port 53 --sample 0.1 --headers-only
+    Examples:
+      hopline record -o bundle/ --duration 60s
+      hopline record -o bundle/ --service shop/web --cluster cluster.json --max-cpu 20 --max-disk 2G
+      hopline record -o bundle/ --port 53 --sample 0.1 --headers-only
 
     Then: hopline trace bundle/
 

@@ -58,16 +58,14 @@ def report(
     engine: Engine = "local",
     scheduler: Scheduler = None,
 ) -> None:
-    """Write one HTML file: what was not seen, the slowest requests, who talks to whom, every request and its way, latency.
+    """Write one HTML file for everybody.
 
-    The file needs nothing beside it and fetches nothing: mail it, attach it, open it offline. It says what the packets said, names and
-    addresses included.
+    What was not seen, the slowest requests, who talks to whom, every request and its way, latency. The file needs nothing beside it and
+    fetches nothing: mail it, attach it, open it offline. It says what the packets said, names and addresses included.
 
     Examples:
       hopline report bundle/ -o report.html
-
       hopline report node-a.pcap node-b.pcap --cluster cluster.json -o report.html --title 'checkout is slow'
-
       hopline report large/ --l4-only -o report.html
 
     Exit codes: 0 done, 1 done but some input could not be read at all, 2 wrong usage or the file exists, 3 nothing to read, 4 the file

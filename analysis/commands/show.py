@@ -19,7 +19,9 @@ def show(
     no_rules: NoRules = False,
     no_cluster: NoCluster = False,
 ) -> None:
-    """Draw one connection: every observation point in order, the tuple there, what rewrote it, the four port names, times, evidence.
+    """Draw one connection, hop by hop.
+
+    Every observation point in order, the tuple there, what rewrote it, the four port names, times, evidence.
 
     Example: hopline show bundle/ c17
 

@@ -25,9 +25,10 @@ def snapshot(
     context: Context = None,
     namespace: Namespace = None,
 ) -> None:
-    """Save what the API server knows right now: nodes, pods, Services, EndpointSlices, Ingresses, ReplicaSets, Deployments.
+    """Save what the API server knows right now.
 
-    Reads only (get and list), never Secrets. The file is a List as of `kubectl get -o json`, with the time it was taken.
+    Nodes, pods, Services, EndpointSlices, Ingresses, ReplicaSets, Deployments. Reads only (get and list), never Secrets. The file is a
+    List as of `kubectl get -o json`, with the time it was taken.
 
     Example: hopline snapshot -o bundle/cluster.json
 

@@ -37,14 +37,14 @@ def synth(
     l4_only: Annotated[bool, typer.Option("--l4-only", help="Bytes that no dissector knows, instead of HTTP.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and options give the same bytes.")] = 1,
 ) -> None:
-    """Make a bundle of a cluster that never was, with the truth of every request beside it: for tests, and to see how things grow.
+    """Make a bundle of a cluster that never was.
 
-    Packets take the ways that kube-proxy's modes were seen to give them, with every sighting that `tcpdump -i any` has. truth.jsonl says
-    what there is to find; it is no part of the bundle. What is made, and what is not: docs/synth.md.
+    The truth of every request is beside it: for tests, and to see how things grow. Packets take the ways that kube-proxy's modes were seen
+    to give them, with every sighting that `tcpdump -i any` has. truth.jsonl says what there is to find; it is no part of the bundle. What
+    is made, and what is not: docs/synth.md.
 
     Examples:
       hopline synth -o made/ --requests 1000 --loss 0.01 --skew 20
-
       hopline synth -o large/ --packets 30000000 --l4-only --snaplen 96 && hopline trace large/ --l4-only --limit 20
 
     Exit codes: 0 made, 2 wrong usage or the folder is not empty, 4 it cannot be written.

@@ -82,18 +82,16 @@ def trace(
     engine: Engine = "local",
     scheduler: Scheduler = None,
 ) -> None:
-    """Show every request's path across proxies, DNAT, SNAT, tunnels and nodes, named by Kubernetes metadata as it was at that moment.
+    """Show every request's path across proxies, NAT and nodes.
 
-    Requests inside connections (HTTP, gRPC, DNS, MySQL and others) are read by Wireshark's tshark; each is shown under the one that it was
-    made for. A connection whose requests cannot be read is shown as one.
+    Names are those of Kubernetes metadata as it was at that moment. Requests inside connections (HTTP, gRPC, DNS, MySQL and others) are
+    read by Wireshark's tshark; each is shown under the one that it was made for. A connection whose requests cannot be read is shown as
+    one.
 
     Examples:
       hopline trace bundle/
-
       hopline trace node-a.pcap node-b.pcap --cluster cluster.json --service shop/web --status '5*'
-
       hopline trace bundle/ --json | jq 'select(.latency.total_ns > 100e6)'
-
       ssh node-a tcpdump -i any -w - | hopline trace - --l4-only --limit 20
 
     Nothing in the input is ever changed. Requests found are kept in ~/.cache/hopline for the next time (--no-cache: not). Exit codes: 0

@@ -25,10 +25,11 @@ def watch(
     context: Context = None,
     namespace: Namespace = None,
 ) -> None:
-    """Record the cluster's objects as they change, so that addresses can be named as of any moment of a capture.
+    """Record the cluster's objects as they change.
 
-    Reads only (list and watch), never Secrets. One JSON line per event: first everything there is as ADDED, then each change. Outages of
-    the API server are waited out and what was missed is caught up with. A file that exists is added to.
+    Addresses can then be named as of any moment of a capture. Reads only (list and watch), never Secrets. One JSON line per event: first
+    everything there is as ADDED, then each change. Outages of the API server are waited out and what was missed is caught up with. A file
+    that exists is added to.
 
     Example: hopline watch -o bundle/watch.jsonl --duration 600
 
