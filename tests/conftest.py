@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -34,6 +35,9 @@ class Run:
 
 
 Hopline = Callable[..., Run]
+
+# A shell that starts tests in the background has them ignore SIGINT (POSIX sh, 2.11), and all that they start: recorders then do not end.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["HOPLINE_CACHE"] = "0"  # what is tested is found anew; tests of the cache have one of their own
 
