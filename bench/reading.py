@@ -9,6 +9,7 @@ import statistics
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from rich.table import Table
 from bench.inputs import content_of, padded, repeated, scaled
 from bench.inputs import count as frames_of
 from bench.others import compiler
-from bench.rounds import ROOT, told
+from bench.rounds import ROOT, Bar, Row, Run, interleaved, told
 
 SNAPLEN, FULL_SIZE = 96, 1514  # bytes
 TRACED_FRAMES = 200_000
@@ -31,7 +32,7 @@ COLUMN_BYTES_PER_BYTE = {"snaps": 1.6, "pieces": 0.0, "full": 0.15}
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Task:
     """One thing that is measured: a task of `bench.tasks`, on which input, and what is missing where it cannot be done."""
 
     shown: str
@@ -40,29 +41,22 @@ class Row:
     lacking: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """`row` is to be so many times as fast as `than`."""
-
-    row: str
-    than: str
-    times: float
-
-
-def rows() -> dict[str, Row]:
+def tasks() -> dict[str, Task]:
     """Everything that is measured, in order."""
     return {
-        "decode": Row("hopline, all cores", "decode", "snaps"),
-        "alone": Row("hopline, one thread", "decode-alone", "snaps"),
-        "libpcap": Row("libpcap, loop in C", "libpcap", "snaps", None if compiler() else "cc and libpcap-dev"),
-        "tcptrace": Row("tcptrace, no tunnels", "tcptrace", "snaps", None if shutil.which("tcptrace") else "tcptrace"),
-        "dpkt": Row("dpkt, no tunnels", "dpkt", "snaps", None if find_spec("dpkt") else "dpkt"),
-        "tshark": Row("tshark -T fields", "tshark", "snaps", None if shutil.which("tshark") else "tshark"),
-        "scapy": Row("scapy", "scapy", "snaps", None if find_spec("scapy") else "scapy"),
-        "pyshark": Row("pyshark (XML)", "pyshark", "snaps", None if shutil.which("tshark") and find_spec("pyshark") else "pyshark, tshark"),
-        "full": Row("hopline, full-size packets", "decode", "full"),
-        "readinto": Row("readinto, nothing else", "readinto", "full"),
-        "trace": Row("hopline, whole trace", "trace", "bundle"),
+        "decode": Task("hopline, all cores", "decode", "snaps"),
+        "alone": Task("hopline, one thread", "decode-alone", "snaps"),
+        "libpcap": Task("libpcap, loop in C", "libpcap", "snaps", None if compiler() else "cc and libpcap-dev"),
+        "tcptrace": Task("tcptrace, no tunnels", "tcptrace", "snaps", None if shutil.which("tcptrace") else "tcptrace"),
+        "dpkt": Task("dpkt, no tunnels", "dpkt", "snaps", None if find_spec("dpkt") else "dpkt"),
+        "tshark": Task("tshark -T fields", "tshark", "snaps", None if shutil.which("tshark") else "tshark"),
+        "scapy": Task("scapy", "scapy", "snaps", None if find_spec("scapy") else "scapy"),
+        "pyshark": Task(
+            "pyshark (XML)", "pyshark", "snaps", None if shutil.which("tshark") and find_spec("pyshark") else "pyshark, tshark"
+        ),
+        "full": Task("hopline, full-size packets", "decode", "full"),
+        "readinto": Task("readinto, nothing else", "readinto", "full"),
+        "trace": Task("hopline, whole trace", "trace", "bundle"),
     }
 
 
@@ -90,7 +84,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", type=Path, help="pcap file to decode. Default: a sample's captures, repeated, of 96 bytes a packet")
     parser.add_argument("--bundle", type=Path, help="bundle to trace. Default: the same sample, repeated")
     parser.add_argument("--frames", type=int, default=2_000_000, help="size of the default input (default: %(default)s)")
-    parser.add_argument("--only", action="append", help="measure this row only (may be repeated)", choices=list(rows()))
+    parser.add_argument("--only", action="append", help="measure this row only (may be repeated)", choices=list(tasks()))
     parser.add_argument(
         "--memory", action="append", type=float, metavar="GB", help="also what memory decoding so much takes (may be repeated)"
     )
@@ -98,14 +92,14 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def measure(asked: argparse.Namespace, console: Console) -> dict[str, Any]:
     """All rounds: what slows the machine down slows everything down."""
-    wanted = {name: row for name, row in rows().items() if not asked.only or name in asked.only}
-    runs: dict[str, list[dict[str, float]]] = {name: [] for name, row in wanted.items() if not row.lacking}
+    wanted = {name: task for name, task in tasks().items() if not asked.only or name in asked.only}
     with tempfile.TemporaryDirectory(prefix="hopline-bench-") as folder:
         files = inputs(asked, Path(folder))
-        for number in range(asked.rounds):
-            for name, each in runs.items():
-                console.print(f"round {number + 1} of {asked.rounds}: {wanted[name].shown}", style="dim")
-                each.append(told(["bench.tasks", wanted[name].task, files[wanted[name].input]]))
+        rows = {
+            name: Row(each.shown, partial(told, ["bench.tasks", each.task, files[each.input]]), each.lacking)
+            for name, each in wanted.items()
+        }
+        runs = interleaved(rows, asked.rounds, console)
         memory = [_memory(kind, files[INPUTS[kind]], size, console) for size in asked.memory or [] for kind in KINDS]
         # a packet of full size is compared with its bytes
         bytes_per_count = dict.fromkeys(runs, 1.0) | ({"full": _bytes_per_frame(files["full"])} if "full" in runs else {})
@@ -117,7 +111,7 @@ def measure(asked: argparse.Namespace, console: Console) -> dict[str, Any]:
         for bar in BARS
         if bar.row in results and bar.than in results
     ]
-    lacking = {name: row.lacking for name, row in wanted.items() if row.lacking}
+    lacking = {name: task.lacking for name, task in wanted.items() if task.lacking}
     return {"input": name, "results": results, "ratios": ratios, "memory": memory, "lacking": lacking}
 
 
@@ -138,7 +132,7 @@ def _memory(kind: str, path: Path, gigabytes: float, console: Console) -> dict[s
     return asked | told(["bench.memory", path, str(int(gigabytes * 1e9)), *([str(PIECE_FRAMES)] if kind == "pieces" else [])])
 
 
-def _summary(runs: list[dict[str, float]], bytes_per_count: float) -> dict[str, Any]:
+def _summary(runs: list[Run], bytes_per_count: float) -> dict[str, Any]:
     return {
         "count": int(runs[0]["count"]),
         "seconds": [run["seconds"] for run in runs],
@@ -154,7 +148,7 @@ def report(found: dict[str, Any]) -> Iterator[Table | str]:
     table = Table("", "a second", "a second of CPU", "seconds", "peak", title=found["input"], box=box.SIMPLE_HEAD)
     for column in table.columns[1:]:
         column.justify = "right"
-    known = rows()
+    known = tasks()
     for name, each in found["results"].items():
         unit = "MB" if known[name].input == "full" else "packets"
         rates = [f"{each[by] / (1e6 if unit == 'MB' else 1):,.0f} {unit}" for by in ("per_s", "per_cpu_s")]

@@ -40,7 +40,7 @@ class Bar:
     row: str
     than: str
     times: float
-    by: str
+    by: str = "seconds"
 
 
 def interleaved(rows: Mapping[str, Row], rounds: int, console: Console) -> dict[str, list[Run]]:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from bench.reading import rows
+from bench.reading import tasks
 
-ROWS = rows()
+TASKS = tasks()
 
 
 def needs(name: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(ROWS[name].lacking is not None, reason=f"needs {ROWS[name].lacking}")
+    return pytest.mark.skipif(TASKS[name].lacking is not None, reason=f"needs {TASKS[name].lacking}")
 
 
 def bench(*words: str) -> dict[str, Any]:

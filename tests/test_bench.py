@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benched import ROWS, bench, needs
+from benched import TASKS, bench, needs
 from conftest import ROOT, SAMPLES
 
 from analysis.records import Recorder
@@ -139,10 +139,10 @@ def test_tshark_and_pandas_find_most_connections_that_hopline_finds(tmp_path: Pa
 TUPLES = ("original", "translated")
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=needs(name)) for name in ROWS])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=needs(name)) for name in TASKS])
 def test_every_task_counts_the_same_packets(name: str) -> None:
     path = SAMPLES / "iptables" / "node-a.pcap"
-    words = [sys.executable, "-m", "bench.tasks", ROWS[name].task, str(path)]
+    words = [sys.executable, "-m", "bench.tasks", TASKS[name].task, str(path)]
     found = json.loads(subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
     assert found["count"] == (path.stat().st_size if name == "readinto" else frames_of(path))
     assert found["peak_bytes"] > 1 << 20

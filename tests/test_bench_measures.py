@@ -9,7 +9,7 @@ import sys
 from importlib.util import find_spec
 
 import pytest
-from benched import ROWS, bench
+from benched import TASKS, bench
 from conftest import ROOT, SAMPLES
 from kernel.lab import missing
 
@@ -25,7 +25,7 @@ FLOORS = {"dpkt": 30, "tshark": 90, "libpcap": 0.3}
 
 
 def test_decoding_is_far_from_what_others_take() -> None:
-    wanted = ["alone", *(name for name in FLOORS if ROWS[name].lacking is None)]
+    wanted = ["alone", *(name for name in FLOORS if TASKS[name].lacking is None)]
     found = bench("reading", "--rounds", "1", "--frames", "500000", *(word for name in wanted for word in ("--only", name)))["results"]
     ratios = {name: found["alone"]["per_cpu_s"] / found[name]["per_cpu_s"] for name in wanted[1:]}
     assert {name: ratio for name, ratio in ratios.items() if ratio < FLOORS[name]} == {}
