@@ -25,8 +25,6 @@ SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)")
 
-Size = Annotated[str | None, typer.Option(metavar="SIZE")]
-
 
 def size_bytes(text: str, option: str) -> int:
     """Bytes of "64M", "1.5GiB", "4096"; ends with EXIT_USAGE otherwise."""

@@ -41,8 +41,7 @@ _NUM, _SRC_PORT, _DST_PORT, _ICMP_ID, _ICMPV6_ID = 1, 2, 3, 4, 7  # CTA_PROTO_*
 _START, _STOP = 1, 2  # CTA_TIMESTAMP_*
 _SEEN_REPLY, _IS_ASSURED = 2, 4  # IPS_*
 _GRE = 47  # its keys are no ports
-_BOTH_ADDRESSES, _PROTOCOL = 3, 4  # what a tuple must have, as bits
-_WHOLE = 7
+_PROTOCOL, _WHOLE = 4, 7  # what a tuple must have, as bits: 1 and 2 are its addresses
 
 
 @inlined

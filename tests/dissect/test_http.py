@@ -18,8 +18,6 @@ from probes.dissect.framing import digest
 from . import servers
 from .lab import Conversation, conversations, free_port, needs, recorded
 
-BIG_HEADERS = 8000
-
 
 def receive_all(client: socket.socket, *, ends: Callable[[bytes], bool] = lambda _: False) -> bytes:
     seen = b""

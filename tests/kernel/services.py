@@ -112,11 +112,6 @@ def pod_named(name: str) -> Pod:
     return VANISHED if name == VANISHED.name else PODS[name]
 
 
-def endpoints_on(service: Service, node: str) -> list[Pod]:
-    """The endpoints that run on `node`."""
-    return [pod for pod in map(pod_named, service.endpoints) if pod.node == node]
-
-
 def _meta(kind: str, name: str, *, namespace: str | None = NAMESPACE, **more: Any) -> dict[str, Any]:
     found = {"name": name, "uid": f"{kind}-{name}", "resourceVersion": "7", "creationTimestamp": "2024-11-01T08:00:00Z", **more}
     return {**found, "namespace": namespace} if namespace else found

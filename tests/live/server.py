@@ -20,7 +20,7 @@ from tracer.live.api import Backoff
 CAPTURES = Path(os.environ.get("HOPLINE_CAPTURES") or Path(__file__).parents[3] / "shared" / "captures")
 ROOT = Path(__file__).parents[2]
 GATEWAY_API = "/apis/gateway.networking.k8s.io/v1"  # not served
-PODS, SERVICES, ROUTES = "/api/v1/pods", "/api/v1/services", f"{GATEWAY_API}/httproutes"
+PODS, SERVICES = "/api/v1/pods", "/api/v1/services"
 PATHS = {resource.kind: resource.path() for resource in RESOURCES}
 
 Fault = Callable[["Handler", dict[str, str]], None]

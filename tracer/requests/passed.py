@@ -9,7 +9,7 @@ import numpy as np
 from probes.schema import Array, Table
 from tracer.pipeline import Reconstruction
 from tracer.requests.dissection import Dissection
-from tracer.requests.schema import PASSED
+from tracer.requests.schema import BEGINNINGS, PASSED
 from tracer.requests.streams import ByteTimes
 
 HELLO, CLIENT_END, SERVER_END, LOGIN = range(4)  # BEGINNINGS.what
@@ -73,10 +73,10 @@ def _beginnings(traced: Reconstruction, found: Dissection, times: ByteTimes) -> 
     connection, what, way, place = np.array(asked, "i8").reshape(-1, 4).T
     node, time_ns = at_client(traced, found.segments["time_ns"], times, connection, way, place)
     seen = np.flatnonzero(node >= 0)
-    return {
+    return BEGINNINGS.check({
         "connection": connection[seen].astype("i4"), "what": what[seen].astype("u1"), "node": node[seen].astype("i4"),
         "time_ns": time_ns[seen],
-    }  # fmt: skip
+    })  # fmt: skip
 
 
 def at_client(
