@@ -51,6 +51,13 @@ class How:
         if self.engine == "dask" and not in_parts:
             fail("--engine dask traces connections: give --l4-only as well", EXIT_USAGE)
 
+    def begin(self) -> None:
+        """Have loaded what workers that are started here will need, while the bundle is opened."""
+        if self.engine == "dask" and self.scheduler is None:
+            from analysis.engine.ahead import load_ahead  # noqa: PLC0415 - imports are slow, --help is not
+
+            load_ahead()
+
     def finds_requests(self, paths: list[Path], keys: Path | None) -> bool:
         """Whether requests are found in parts: that was asked for, or packets would not fit into memory.
 

@@ -77,6 +77,7 @@ def report(
     left_out = {"no_ledger": no_ledger, "no_rules": no_rules, "no_cluster": no_cluster}
     heading = title or _name(paths)
     if l4_only:
+        how.begin()
         page, frames, unread = _page_of_connections(
             open_input(paths, cluster, **left_out, keep_input=spill is not None), how, rows, heading
         )

@@ -107,6 +107,7 @@ def trace(
         if target is not None and target.exists():
             fail(f"{target} exists (name another, or remove it)", EXIT_USAGE)
     collect_seldom()
+    how.begin()
     from analysis.filters import Filters  # noqa: PLC0415 - imports are slow, --help is not
 
     def filters(first_ns: int) -> Filters:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import dask
+import distributed.utils
 from distributed import Client, Future, LocalCluster, as_completed
 
 from analysis.engine import spill
+from analysis.engine.ahead import load_ahead
 from analysis.engine.errors import ClusterError
 from analysis.engine.files import load_sums, stitch_to_files
 from analysis.engine.local import Packets, Working
 from analysis.engine.parcels import Parcel, forget, pack
+from analysis.engine.room import FORKS
 from analysis.engine.shares import Share, shares
 from analysis.engine.stitch import Stitched
 from analysis.engine.work import Work
@@ -130,8 +135,21 @@ def cluster(scheduler: str | None, processes: int | None, working: Working) -> I
         yield Cluster(client, working)
 
 
-def workers_here(processes: int | None) -> LocalCluster:
-    """So many workers on this machine, without a dashboard: also beside other runs, each with ports of its own."""
-    return LocalCluster(
-        n_workers=processes, threads_per_worker=1, dashboard_address=None, scheduler_kwargs={"dashboard_address": "127.0.0.1:0"}
-    )
+@contextmanager
+def workers_here(processes: int | None) -> Iterator[LocalCluster]:
+    """So many workers on this machine, without a dashboard: also beside other runs, each with ports of its own.
+
+    They are forked from one process that has loaded what they need, and have this one's environment as it is now. Dask's profiler, which
+    looks at all stacks a hundred times a second, is off.
+    """
+    load_ahead()
+    distributed.utils._forkserver_preload_set = True  # it was just said what; Dask would import pandas here for it
+    begun = {"distributed.worker.multiprocessing-method": "forkserver"} if FORKS else {}
+    with (
+        dask.config.set({"distributed.worker.profile.enabled": False} | begun),
+        LocalCluster(
+            n_workers=processes, threads_per_worker=1, dashboard_address=None, scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+            env=dict(os.environ),
+        ) as here,
+    ):  # fmt: skip
+        yield here

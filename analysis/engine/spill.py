@@ -25,6 +25,8 @@ from tracer.sightings import linked_rows
 from tracer.surroundings import Glimpse, glimpse, together
 
 if TYPE_CHECKING:  # connections alone need none of it
+    import pyarrow as pa
+
     from tracer.requests.dissection import Content
 
 PIECE_FRAMES = 1 << 19
@@ -132,12 +134,20 @@ def deal_out(
             for which, writer in enumerate(writers):
                 mine = cut.table(which)
                 if size(mine):
-                    writer.write_batch(pa.record_batch([mine[column.name] for column in OBSERVATIONS.columns], schema=schema))
+                    writer.write_batch(_batch(mine, schema))
             first_row += size(whole)
             if size(whole) and whole["frame"][-1] >= share.end:
                 break
     for path, finished in zip(unfinished, paths, strict=True):
         path.rename(finished)
+
+
+def _batch(table: Table, schema: pa.Schema) -> pa.RecordBatch:
+    """As buffers: for arrays pyarrow imports pandas, where that is installed, which takes as long as reading half a million packets."""
+    import pyarrow as pa  # noqa: PLC0415 - see above
+
+    columns = [pa.Array.from_buffers(each.type, size(table), [None, pa.py_buffer(table[each.name])]) for each in schema]
+    return pa.record_batch(columns, schema=schema)
 
 
 def packets_of(folder: Path, shares: Sequence[Share], points: Sequence[int], part: int) -> Table:
@@ -166,4 +176,5 @@ def _batches(path: Path) -> Iterator[Table]:
     with path.open("rb") as file, pa.ipc.open_file(file, options=alone) as reader:
         for number in range(reader.num_record_batches):
             batch = reader.get_batch(number)
-            yield {column.name: batch.column(column.name).to_numpy() for column in OBSERVATIONS.columns}
+            columns = {column: batch.column(column.name).buffers()[1] for column in OBSERVATIONS.columns}
+            yield {column.name: np.frombuffer(content, column.dtype, batch.num_rows) for column, content in columns.items()}
