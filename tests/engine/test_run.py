@@ -17,6 +17,7 @@ from distributed import Client
 from processes import children
 
 from analysis.engine import cluster, room, spill
+from analysis.engine.ahead import load_ahead
 from analysis.engine.errors import SpillError
 from analysis.engine.files import RUN, text_file, told_file
 from analysis.engine.run import DASK, Asked, trace_connections
@@ -66,6 +67,13 @@ def test_by_way_of_files(made: Path, processes: int, monkeypatch: pytest.MonkeyP
 
 def test_on_dask(made: Path) -> None:
     assert lines(made, engine=DASK, processes=2, partitions=7) == expected(made)
+
+
+def test_workers_have_the_environment_of_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    load_ahead()  # with the one of before
+    monkeypatch.setenv("HOPLINE_CACHE", "/somewhere/else")
+    with cluster.workers_here(1) as here, Client(here) as client:
+        assert [*client.run(os.environ.get, "HOPLINE_CACHE").values()] == ["/somewhere/else"]
 
 
 def test_every_sample(sample: Path) -> None:
