@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from probes.schema import Array
+from tracer.requests.parents.rivals import Rivals, rivals
 
 
 @dataclass
@@ -27,6 +28,11 @@ class Graph:
         call, slot = (np.array([pair[side] for pair in self.pairs], "i8") for side in range(2))
         idle = np.exp(self.idle) if idle_as_weight else np.array(self.idle)
         return call, slot, np.array(self.score), np.array(self.alone), idle, np.array(self.exclusive, bool)
+
+    def rivals(self) -> Rivals:
+        """Which calls compete."""
+        call, slot, *_, exclusive = self.columns(idle_as_weight=False)
+        return rivals(call, slot, exclusive)
 
     def matchings(self) -> Iterator[tuple[list[int], float]]:
         """(pair of each call, -1 for none; weight) of every matching."""

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracer.requests.parents import candidates as candidates_
-from tracer.requests.parents import exact, order, sampling, ways
+from tracer.requests.parents import exact, order, rivals, sampling, ways
 from tracer.requests.parents.candidates import candidates
 from tracer.requests.parents.matching import marginals
 from tracer.requests.parents.sampling import shares
@@ -25,14 +25,14 @@ sizes = st.integers(1, 6)
 @given(chance=chances, calls=sizes, slots=sizes)
 def test_message_passing_is_exact_where_there_are_no_cycles(chance: random.Random, calls: int, slots: int) -> None:
     graph = forest(chance, calls, slots)
-    assert marginals(*graph.columns(idle_as_weight=True)) == pytest.approx(graph.exact(), abs=2e-4)
+    assert marginals(*graph.columns(idle_as_weight=True), graph.rivals()) == pytest.approx(graph.exact(), abs=2e-4)
 
 
 @settings(max_examples=100, deadline=None)
 @given(chance=chances, calls=sizes, slots=sizes)
 def test_message_passing_is_near_with_cycles(chance: random.Random, calls: int, slots: int) -> None:
     graph = any_graph(chance, calls, slots, width=1.0)
-    found = marginals(*graph.columns(idle_as_weight=True))
+    found = marginals(*graph.columns(idle_as_weight=True), graph.rivals())
     assert found == pytest.approx(graph.exact(), abs=0.25)
     assert (found >= 0).all()
     assert (np.bincount(np.array([call for call, _ in graph.pairs], "i8"), weights=found, minlength=calls) <= 1 + 1e-9).all()
@@ -44,10 +44,10 @@ def test_sampling_counts_what_is_there(chance: random.Random, calls: int, slots:
     graph = any_graph(chance, calls, slots)
     likely = np.array([chance.random() for _ in graph.pairs])
     columns = graph.columns(idle_as_weight=False)
-    found = shares(*columns, likely)
+    found = shares(*columns, likely, sampling.MOST_SWEEPS)
     # 20,000 sweeps, of which neighbours resemble one another: some thousands of independent ones
     assert found == pytest.approx(graph.exact(), abs=0.04)
-    assert (found == shares(*columns, likely)).all(), "the same dice for the same evidence"
+    assert (found == shares(*columns, likely, sampling.MOST_SWEEPS)).all(), "the same dice for the same evidence"
     assert [list(column) for column in columns] == [list(column) for column in graph.columns(idle_as_weight=False)], "nothing is changed"
 
 
@@ -55,7 +55,7 @@ def test_sampling_counts_what_is_there(chance: random.Random, calls: int, slots:
 @given(chance=chances, calls=sizes, slots=sizes)
 def test_small_groups_are_counted_through(chance: random.Random, calls: int, slots: int) -> None:
     graph = any_graph(chance, calls, slots)
-    found = ways.shares(*graph.columns(idle_as_weight=False), np.zeros(len(graph.pairs)))
+    found = ways.shares(*graph.columns(idle_as_weight=False), np.zeros(len(graph.pairs)), graph.rivals())
     assert found == pytest.approx(graph.exact(), abs=1e-9)
 
 
@@ -78,7 +78,7 @@ def test_small_groups_are_counted_beside_one_that_is_too_large(seed: int) -> Non
     )
     small = any_graph(chance, 4, 5)
     graph = beside(ring, small) if seed % 2 else beside(small, ring)
-    found = ways.shares(*graph.columns(idle_as_weight=False), np.full(len(graph.pairs), 0.5))
+    found = ways.shares(*graph.columns(idle_as_weight=False), np.full(len(graph.pairs), 0.5), graph.rivals())
     parts = np.split(found, [len(ring.pairs)]) if seed % 2 else np.split(found, [len(small.pairs)])[::-1]
     assert parts[1] == pytest.approx(small.exact(), abs=1e-9)
     # all matchings of a ring of n edges are counted by Lucas' number n, those with a given edge by Fibonacci's n - 1: their golden ratio
@@ -95,7 +95,43 @@ def test_groups_are_calls_that_exclude_one_another(chance: random.Random, calls:
         for (one, at), (other, there) in product(graph.pairs, repeat=2):
             if at == there and exclusive[one] and exclusive[other]:
                 expected[one] = expected[other] = min(expected[one], expected[other])
-    assert exact.groups(call, slot, exclusive).tolist() == expected
+    assert rivals.labels(call, slot, exclusive).tolist() == expected
+
+
+@given(chance=chances, calls=sizes, slots=sizes)
+@settings(deadline=None)
+def test_what_does_not_compete_tells_nothing(chance: random.Random, calls: int, slots: int) -> None:
+    one, other = any_graph(chance, calls, slots), any_graph(chance, slots, calls)
+    alone = [marginals(*each.columns(idle_as_weight=True), each.rivals()) for each in (one, other)]
+    both = beside(one, other)
+    assert (marginals(*both.columns(idle_as_weight=True), both.rivals()) == np.concatenate(alone)).all()
+
+
+@given(chance=chances, calls=sizes, slots=sizes)
+@settings(deadline=None)
+def test_every_group_has_its_pairs_and_the_largest_comes_first(chance: random.Random, calls: int, slots: int) -> None:
+    graph = any_graph(chance, calls, slots, density=0.3)
+    call, found = graph.columns(idle_as_weight=False)[0], graph.rivals()
+    expected = [np.flatnonzero(found.label[call] == label).tolist() for label in np.unique(found.label[call])]
+    assert sorted(pairs.tolist() for pairs in found.groups()) == sorted(expected)
+    assert (np.diff([len(pairs) for pairs in found.groups()]) <= 0).all()
+    assert np.concatenate([np.zeros(0), *(turn[:-1] for turn in found.turns())]).tolist() == found.bounds[:-1].tolist()
+
+
+@pytest.mark.parametrize("processors", [2, 5])
+def test_any_number_of_threads_finds_the_same(processors: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = any_graph(random.Random(processors), 0, 0)
+    for size in range(exact.MOST_CALLS + 1, exact.MOST_CALLS + 8):
+        graph = beside(graph, any_graph(random.Random(size), size, size, density=0.2))
+    likely = np.full(len(graph.pairs), 0.5)
+    monkeypatch.setattr(rivals, "LEAST_AT_ONCE", 10)
+    found = []
+    for number in (1, processors):
+        monkeypatch.setattr(rivals, "_PROCESSORS", number)
+        found.append(marginals(*graph.columns(idle_as_weight=True), graph.rivals()))
+        found.append(ways.shares(*graph.columns(idle_as_weight=False), likely, graph.rivals()))
+    assert (found[0] == found[2]).all()
+    assert (found[1] == found[3]).all()
 
 
 SURE = 30.0
@@ -132,8 +168,8 @@ def test_what_can_be_told_by_hand(name: str) -> None:
     graph, expected = GRAPHS[name]
     assert graph.exact() == pytest.approx(expected, abs=1e-6)
     likely = np.full(len(graph.pairs), 0.5)
-    assert shares(*graph.columns(idle_as_weight=False), likely) == pytest.approx(expected, abs=0.02)
-    assert ways.shares(*graph.columns(idle_as_weight=False), likely) == pytest.approx(expected, abs=1e-6)
+    assert shares(*graph.columns(idle_as_weight=False), likely, sampling.MOST_SWEEPS) == pytest.approx(expected, abs=0.02)
+    assert ways.shares(*graph.columns(idle_as_weight=False), likely, graph.rivals()) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("offset", [-700.0, -300.0, 0.0, 300.0])
@@ -143,18 +179,15 @@ def test_weights_of_any_size_do(offset: float) -> None:
     moved = Graph(
         graph.pairs, [each + offset for each in graph.score], [each + offset for each in graph.alone], graph.idle, graph.exclusive
     )
-    assert marginals(*moved.columns(idle_as_weight=True)) == pytest.approx(marginals(*graph.columns(idle_as_weight=True)), abs=1e-6)
+    found, same = (marginals(*each.columns(idle_as_weight=True), each.rivals()) for each in (graph, moved))
+    assert same == pytest.approx(found, abs=1e-6)
     far = Graph([(0, 0), (0, 1)], [offset, offset + 500], [offset], [0.0, 0.0], [True])
-    assert marginals(*far.columns(idle_as_weight=True)) == pytest.approx([0, 1], abs=1e-6)
+    assert marginals(*far.columns(idle_as_weight=True), far.rivals()) == pytest.approx([0, 1], abs=1e-6)
 
 
-def test_many_calls_take_as_many_steps_as_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(sampling, "_walk", lambda *columns: asked.append(columns[7]) or 1)
-    for calls in (1, 1000, 100_000):
-        pairs = np.arange(calls)
-        sampling.shares(pairs, pairs, *(np.zeros(calls) for _ in range(3)), np.ones(calls, bool), np.ones(calls))
-    assert asked == [sampling.MOST_SWEEPS, sampling.STEPS // 1000, sampling.LEAST_SWEEPS]
+def test_many_calls_take_as_many_steps_as_few() -> None:
+    asked = [sampling.sweeps_for(calls) for calls in (0, 1, 1000, 100_000)]
+    assert asked == [sampling.MOST_SWEEPS, sampling.MOST_SWEEPS, sampling.STEPS // 1000, sampling.LEAST_SWEEPS]
 
 
 times = st.integers(0, 30)

@@ -15,21 +15,6 @@ MOST_CALLS = 24
 NONE, UNBEGUN = -1, -2
 
 
-def groups(call: Array, slot: Array, exclusive: Array) -> Array:
-    """For each call (int64) the first call of its group: those that exclude one another, directly or through others."""
-    label = np.arange(len(exclusive))
-    rivals = np.flatnonzero(exclusive[call])
-    lowest = np.empty(int(slot.max(initial=-1)) + 1, "i8")
-    while True:
-        lowest[:] = len(label)
-        np.minimum.at(lowest, slot[rivals], label[call[rivals]])
-        lower = label.copy()
-        np.minimum.at(lower, call[rivals], lowest[slot[rivals]])
-        if (lower == label).all():
-            return label
-        label = lower
-
-
 @kernel
 def _count_through(  # noqa: PLR0912, PLR0913, PLR0917 - one walk over columns
     calls: Array, first: Array, slot: Array, score: Array, alone: Array, idle: Array, exclusive: Array, owner: Array, found: Array

@@ -10,6 +10,7 @@ from probes.schema import Array
 from tracer.requests.parents import order
 from tracer.requests.parents.linkage import Comparison, scores, weights
 from tracer.requests.parents.matching import marginals
+from tracer.requests.parents.rivals import rivals
 from tracer.requests.parents.ways import shares
 
 ROUNDS, SETTLED = 20, 0.002
@@ -60,9 +61,10 @@ def solve(group: Group) -> Solved:
     before = np.log((1 - group.lone) / np.maximum(candidates, 1))[group.call] + group.told
     alone = np.full(group.calls, np.log(group.lone))
     comparisons, learned = group.comparisons, weights(group.comparisons, probability)
+    competing = rivals(group.call, group.slot, group.exclusive)
     for round_ in range(ROUNDS):
         score = scores(learned, len(group.call)) + before
-        updated = marginals(group.call, group.slot, score, alone, _idle(group, probability), group.exclusive)
+        updated = marginals(group.call, group.slot, score, alone, _idle(group, probability), group.exclusive, competing)
         moved = float(np.abs(updated - probability).mean()) if len(updated) else 0.0
         probability = updated if not round_ else 0.5 * (probability + updated)  # what swings from side to side settles in the middle
         if round_ and moved < SETTLED:
@@ -73,7 +75,7 @@ def solve(group: Group) -> Solved:
     for _ in range(SAMPLED):
         score = trust * (scores(learned, len(group.call)) + before)
         idle = trust * np.log(_idle(group, probability))
-        probability = shares(group.call, group.slot, score, trust * alone, idle, group.exclusive, probability)
+        probability = shares(group.call, group.slot, score, trust * alone, idle, group.exclusive, probability, competing)
         comparisons = [*group.comparisons, *_iterated(group, probability)]
         learned = weights(comparisons, probability)
     return Solved(probability, comparisons, learned)

@@ -10,6 +10,7 @@ from tracer.requests.parents.comparisons import anytime, counted, unlike_chance
 from tracer.requests.parents.facts import Facts
 from tracer.requests.parents.linkage import scores, weights
 from tracer.requests.parents.matching import marginals
+from tracer.requests.parents.rivals import rivals
 from tracer.requests.parents.ways import shares
 
 LATEST_NS = 5_000_000_000  # after its answer, an address is taken from a cache
@@ -34,11 +35,11 @@ def lookups(facts: Facts) -> tuple[Array, Array, Array]:
     count = np.bincount(call, minlength=len(fresh))
     probability = 1.0 / np.maximum(count, 1)[call]
     alone, idle, exclusive = np.full(len(fresh), np.log(LONE)), np.full(len(asked), IDLE), np.ones(len(fresh), bool)
-    score = np.zeros(len(call))
+    score, competing = np.zeros(len(call)), rivals(call, lookup, exclusive)
     for _ in range(ROUNDS):
         score = scores(weights(compared, probability), len(call)) - np.log(np.maximum(count, 1))[call]
-        probability = marginals(call, lookup, score, alone, idle, exclusive)
-    probability = shares(call, lookup, score, alone, np.log(idle), exclusive, probability)
+        probability = marginals(call, lookup, score, alone, idle, exclusive, competing)
+    probability = shares(call, lookup, score, alone, np.log(idle), exclusive, probability, competing)
     return fresh[call], asked[lookup], probability
 
 

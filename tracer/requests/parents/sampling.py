@@ -223,18 +223,22 @@ def _walk(  # noqa: C901, PLR0912, PLR0913, PLR0917 - one loop over columns
         _hold(call, NONE, held, since, sweeps, counts)
 
 
-def shares(call: Array, slot: Array, score: Array, alone: Array, idle: Array, exclusive: Array, likely: Array) -> Array:
+def sweeps_for(calls: int) -> int:
+    """How often each of so many `calls`, of all groups together, is to be moved."""
+    return int(np.clip(STEPS // max(calls, 1), LEAST_SWEEPS, MOST_SWEEPS))
+
+
+def shares(call: Array, slot: Array, score: Array, alone: Array, idle: Array, exclusive: Array, likely: Array, sweeps: int) -> Array:
     """The share (float64) of matchings in which each pair holds; pairs are sorted by call.
 
     `score` and `alone` are log weights, `idle` log weights of slots that nobody takes; `likely` is the probability of each pair to start
-    from.
+    from, `sweeps` for how long matchings are drawn.
     """
     if not len(call):
         return np.zeros(0)
     calls = len(alone)
     first = np.searchsorted(call, np.arange(calls + 1))
     held = _start(np.argsort(-likely, kind="stable"), call, slot, exclusive, np.zeros(len(idle), bool))
-    sweeps = int(np.clip(STEPS // calls, LEAST_SWEEPS, MOST_SWEEPS))
     counts, unburnt = np.zeros(len(call), "i8"), int(np.ceil(sweeps * BURN_IN))
     steps = len(call) + calls
     _walk(
