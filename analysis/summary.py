@@ -58,7 +58,7 @@ def tally(trace: Trace) -> Tally:
         Counter({PROTOCOL_NAMES.get(number, str(number)): count for number, count in protocols.items()}),
         Counter({STATUSES[status]: count for status, count in statuses.items()}),
         Counter(_left_open(trace)),
-        len(np.unique(tables.translations["connection"])),
+        int(np.count_nonzero(np.diff(tables.translations["connection"], prepend=-1))),
         int(tables.connections["retransmissions"].sum()),
     )
 

@@ -18,7 +18,7 @@ from tracer.origin import INITIAL_TTLS, FirstPacket, could_be_door, masqueraded
 from tracer.pipeline import Reconstruction
 from tracer.status import REFUSED, TIMEOUT
 from tracer.surroundings import Surroundings
-from tracer.tuples import reverse_codes
+from tracer.tuples import numbered, reverse_codes
 
 INSIDE_POD = ""
 
@@ -43,12 +43,10 @@ class Named:
     problems: list[str] = field(default_factory=list)
 
 
-def _source(tuples: Table, code: int) -> tuple[Address, int]:
-    return (int(tuples["src_hi"][code]), int(tuples["src_lo"][code])), int(tuples["sport"][code])
-
-
-def _destination(tuples: Table, code: int) -> tuple[Address, int]:
-    return (int(tuples["dst_hi"][code]), int(tuples["dst_lo"][code])), int(tuples["dport"][code])
+def _ends(tuples: Table, side: str) -> list[tuple[Address, int]]:
+    """The source or destination of every tuple: address and port."""
+    addresses = zip(tuples[f"{side}_hi"].tolist(), tuples[f"{side}_lo"].tolist(), strict=True)
+    return list(zip(addresses, tuples[f"{side[0]}port"].tolist(), strict=True))
 
 
 def _first_packets(hops: Table, *, reply: bool) -> dict[int, int]:
@@ -83,7 +81,7 @@ class Naming:
     def __init__(self, traced: Reconstruction, timeline: Timeline, links: Mapping[str, Mapping[int, Link]], around: Surroundings) -> None:
         self.traced, self.timeline, self.around = traced, timeline, around
         self._columns = {name: column.tolist() for name, column in traced.connections.items()}
-        self._links = links
+        self._sources, self._destinations = (_ends(traced.tuples, side) for side in ("src", "dst"))
         self._captured = {point.node for point in traced.points}
         self._own_addresses = {node: {a for link in known.values() for a in link.addresses} for node, known in links.items()}
         self._request, self._answer = (_first_packets(traced.hops, reply=reply) for reply in (False, True))
@@ -111,9 +109,9 @@ class Naming:
         fresh = np.isin(observations["ttl"][rows], INITIAL_TTLS) & (observations["tunnel"][rows] == 0)
         way = observations["direction"][rows] != np.where(inside[point], IN, OUT)
         at = np.flatnonzero(traced.sighting_forward & fresh & way & possible[point])
-        pairs = np.unique(traced.sighting_connections[at] << 24 | point[at].astype("i8"))
+        pairs = traced.sighting_connections[at] << 24 | point[at].astype("i8")
         doors: dict[int, set[str]] = {}
-        for pair in pairs.tolist():
+        for pair in pairs[numbered(pairs.view("u8"))[0]].tolist():
             doors.setdefault(pair >> 24, set()).add(INSIDE_POD if inside[pair & 0xFFFFFF] else points[pair & 0xFFFFFF].node)
         return doors
 
@@ -127,7 +125,7 @@ class Naming:
             yield self._named(connection)
 
     def _named(self, connection: int) -> Named:
-        tuples, columns = self.traced.tuples, self._columns
+        columns = self._columns
         original, translated = columns["original"][connection], columns["translated"][connection]
         protocol = PROTOCOL_NAMES.get(columns["proto"][connection], "")
         start_ns, answer_ns = columns["start_ns"][connection], columns["answer_ns"][connection]
@@ -140,17 +138,17 @@ class Naming:
         if named.original >= 0:
             self._name_service(named, connection, start_ns, protocol)
         if named.translated >= 0:
-            address, port = _destination(tuples, named.translated)
+            address, port = self._destinations[named.translated]
             when = answer_ns if answer_ns >= 0 else start_ns
             named.server = self.timeline.owner(address, when, port, protocol) or self.timeline.owner(address, start_ns, port, protocol)
         return named
 
     def _name_service(self, named: Named, connection: int, start_ns: int, protocol: str) -> None:
-        tuples, timeline = self.traced.tuples, self.timeline
-        address, port = _destination(tuples, named.original)
+        timeline = self.timeline
+        address, port = self._destinations[named.original]
         named.service = timeline.service(address, port, protocol, start_ns)
         if named.service is not None:
-            if named.translated >= 0 and _destination(tuples, named.translated) == (address, port):
+            if named.translated >= 0 and self._destinations[named.translated] == (address, port):
                 # The packet kept a Service's address as far as it was seen: dropped, rejected, or translated where nobody looked.
                 named.translated = -1
                 if self._columns["status"][connection] not in (REFUSED, TIMEOUT):
@@ -166,7 +164,7 @@ class Naming:
                 named.service = backed[0]
 
     def _client(self, connection: int, original: int, start_ns: int, protocol: str) -> Owner | None:
-        address, port = _source(self.traced.tuples, original)
+        address, port = self._sources[original]
         origin = self._columns["origin_node"][connection]
         owner = self.timeline.owner(address, start_ns, port, protocol)
         if owner is None and origin >= 0 and self.timeline.is_service_address(address, start_ns):
@@ -187,7 +185,7 @@ class Naming:
         named.evidence |= bits
         if hidden is False:
             return
-        src, _ = _source(self.traced.tuples, first_seen)
+        src, _ = self._sources[first_seen]
         how = "was translated" if hidden else "may have been translated"
         named.problems.append(f"{text(*src)} {how} before any observation point; the tuple before it was not seen")
         named.candidates = [] if hidden else [first_seen]
@@ -212,7 +210,7 @@ class Naming:
         """`(whether the first tuple seen had been translated before, evidence bits)`; None where that is possible."""
         first_seen = self._columns["first_seen"][connection]
         kind = client.kind if client else None
-        source, _ = _source(self.traced.tuples, first_seen)
+        source, _ = self._sources[first_seen]
         there = (client.node if client else None) or self.traced.nodes[self._columns["first_node"][connection]]
         own = kind == "node" or source in self._own_addresses.get(there, ())
         captured = there in self._captured
@@ -221,7 +219,7 @@ class Naming:
         if self.timeline.empty:
             hidden, bits = masqueraded(self._first_packet(connection, there, first_seen)) if own else (False, 0)
             return bool(hidden), bits  # without metadata, only what the packet gives away
-        target, target_port = _destination(self.traced.tuples, first_seen)
+        target, target_port = self._destinations[first_seen]
         if own and not captured:
             return None, 0
         if own and there not in self.around.pod_sides and not self._is_pod(target, start_ns):
@@ -237,7 +235,7 @@ class Naming:
 
     def _first_packet(self, connection: int, node: str, first_seen: int) -> FirstPacket:
         observations = self.traced.observations
-        address, port = _source(self.traced.tuples, first_seen)
+        address, port = self._sources[first_seen]
         row, answer = self._request.get(connection), self._answer.get(connection)
         mss, ttl = (int(observations["mss"][row]), int(observations["ttl"][row])) if row is not None else (0, INITIAL_TTLS[0])
         answer_mss = int(observations["mss"][answer]) if answer is not None else 0

@@ -173,7 +173,7 @@ def _connection_table(joined: Joined, tuples: Table, found: Paths) -> Table:
     _span(
         joined.bounds, joined.forward, seen["point"], seen["node"], seen["time_ns"], found.first_node, points, start, end, most
     )  # fmt: skip
-    confidence = {value: evidence.confidence(value) for value in np.unique(found.evidence).tolist()}
+    confidence = {value: evidence.confidence(value) for value in set(found.evidence.tolist())}
     return {
         "proto": tuples["proto"][seen["tuple"][joined.bounds[:-1]]], "start_ns": start, "end_ns": end,
         "original": found.original.astype("i4"), "translated": found.translated.astype("i4"), "first_seen": found.first_seen.astype("i4"),

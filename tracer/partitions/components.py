@@ -52,8 +52,8 @@ def deal(links: Sequence[Links], count: int) -> Deal:
     known = FlowNumbers()
     numbers = [known.of(each.numbers.flows) for each in links]
     groups = Components(len(known.flows))
-    for keys, linked in _ranges(links, numbers):
-        one, other = paired((keys, linked))
+    for tables in _ranges(links, numbers):
+        one, other = paired(*tables)
         groups.join(one, other, np.zeros(len(one), "i8"))
     root, _ = groups.roots()
     lowest = known.flows.copy()
@@ -62,15 +62,15 @@ def deal(links: Sequence[Links], count: int) -> Deal:
     return Deal(known.flows[order], lowest[root][order], count)
 
 
-def _ranges(links: Sequence[Links], numbers: Sequence[Array]) -> Iterator[tuple[Array, Array]]:
-    """All links, with flows (uint64) counted through all of `links`; some LINKS_AT_ONCE of them at a time, equal keys together."""
+def _ranges(links: Sequence[Links], numbers: Sequence[Array]) -> Iterator[list[tuple[Array, Array]]]:
+    """All links, with flows (uint64) counted through all of `links`, as tables; some LINKS_AT_ONCE at a time, equal keys together."""
     total = sum(len(keys) for each in links for keys in each.keys)
     ranges = np.uint64(total // LINKS_AT_ONCE + 1)
     for number in range(int(ranges)):
-        found = [(np.empty(0, "u8"), np.empty(0, "u8"))]
+        tables = []
         for each, of in zip(links, numbers, strict=True):
             for keys, linked in zip(each.keys, each.linked, strict=True):
-                here = (keys >> np.uint64(16)) % ranges == number  # not by the highest bits, which pairing divides by
-                found.append((keys[here], of[linked[here]].astype("u8")))
-        keys, flows = (np.concatenate(column) for column in zip(*found, strict=True))
-        yield keys, flows
+                # not by the highest bits, which pairing divides by
+                here = slice(None) if ranges == 1 else np.flatnonzero((keys >> np.uint64(16)) % ranges == number)
+                tables.append((keys[here], of[linked[here]].view("u8")))
+        yield tables
