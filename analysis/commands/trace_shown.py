@@ -25,17 +25,18 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 ON_A_SCREEN = 200  # rows printed where somebody looks, unless --limit says otherwise
+LINES_AT_ONCE = 64  # that are written together: a connection's has some 4 kB
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """`lines` are the `count` records that were asked for, as JSON, in order; `told` is what was and was not seen.
+    """`lines` are the `count` records that were asked for, as JSON (ASCII), in order; `told` is what was and was not seen.
 
     `depths` says how deep below its root each request is, by id; it is None where the records are connections. `tables` makes all as
     data frames.
     """
 
-    lines: Callable[[], Iterable[str]]
+    lines: Callable[[], Iterable[bytes]]
     count: int
     told: Record
     tables: Callable[[], Frames]
@@ -90,7 +91,7 @@ def requests(known: Answers, min_confidence: float, filters: Callable[[int], Fil
         recorder = RequestRecorder(known.requests(), min_confidence)
         return from_records(recorder.connection_records, list(recorder), not_seen(told))
 
-    return Shown(lambda: chosen, len(chosen), told, tables, depths)
+    return Shown(lambda: map(str.encode, chosen), len(chosen), told, tables, depths)
 
 
 def _recorded(min_confidence: float, found: RequestTrace) -> tuple[list[str], dict[str, int], Record]:
@@ -105,7 +106,7 @@ def _recorded(min_confidence: float, found: RequestTrace) -> tuple[list[str], di
     with steps() as working:
         written = write_records(recorder, Filters(), processors(), working)
     told = summarise(found.trace) | {"requests": told_requests(found, written.tally)}
-    return list(written.lines()), recorder.depths(), told
+    return [line.decode() for line in written.lines()], recorder.depths(), told
 
 
 def write_summary(path: Path, told: Record) -> None:
@@ -130,8 +131,9 @@ def print_json(shown: Shown, most: int | None) -> None:
 
         print_problems(console(stderr=True), shown.told)
     with printing():
-        for line in itertools.islice(shown.lines(), most):
-            sys.stdout.write(f"{line}\n")  # ASCII: what a pod is called cannot steer a terminal
+        lines = itertools.islice(shown.lines(), most)
+        while some := list(itertools.islice(lines, LINES_AT_ONCE)):
+            sys.stdout.buffer.write(b"\n".join([*some, b""]))  # ASCII: what a pod is called cannot steer a terminal
 
 
 def print_table(shown: Shown, most: int | None, paths: list[Path]) -> None:

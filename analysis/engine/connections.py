@@ -50,8 +50,8 @@ class Connections:
         """How many were asked for."""
         return len(self.numbers)
 
-    def lines(self, most: int | None = None) -> Iterator[str]:
-        """Their records as JSON, those of the first `most`."""
+    def lines(self, most: int | None = None) -> Iterator[bytes]:
+        """Their records as JSON (ASCII), those of the first `most`."""
         places = zip(self.numbers[:most].tolist(), self._part[:most].tolist(), self._place[:most].tolist(), strict=True)
         return (self._line(*each) for each in places)
 
@@ -70,12 +70,12 @@ class Connections:
         found.sort()
         return [json.loads(self._line(*each)) for *each, _ in found], [kind for *_, kind in found]
 
-    def _line(self, number: int, part: int, place: int) -> str:
+    def _line(self, number: int, part: int, place: int) -> bytes:
         first, end = self._parts[part].text[place : place + 2].tolist()
-        text = str(self._texts[part][first:end], "ascii")
+        text = bytes(self._texts[part][first:end])
         if number in self._affinities:
             text = _with_policy(text, self._affinities[number])
-        return f'{{"id": "c{number}", "parent": null, "trace": "t{number}", {text[1:]}'
+        return b'{"id": "c%d", "parent": null, "trace": "t%d", %b' % (number, number, text[1:])
 
     def each(self) -> Sequence[Record]:
         """The same by place, where all were asked for; those that were looked at last are in memory."""
@@ -89,7 +89,7 @@ class Connections:
 class _Each(Sequence[Record]):
     """Records of the connections whose lines `line` makes."""
 
-    def __init__(self, line: Callable[[int], str], count: int) -> None:
+    def __init__(self, line: Callable[[int], bytes], count: int) -> None:
         self._record = lru_cache(LOOKED_AT)(lambda at: json.loads(line(at)))
         self._count = count
 
@@ -104,7 +104,7 @@ class _Each(Sequence[Record]):
         return self._record(at)
 
 
-def _with_policy(text: str, policy: Policy) -> str:
+def _with_policy(text: bytes, policy: Policy) -> bytes:
     record = json.loads(text)
     record["policies"].append(policy_record(policy))
-    return json.dumps(record)
+    return json.dumps(record).encode()

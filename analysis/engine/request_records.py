@@ -33,12 +33,12 @@ class Written:
     count: int
     tally: RequestTally
 
-    def lines(self) -> Iterator[str]:
-        """They, in order."""
+    def lines(self) -> Iterator[bytes]:
+        """They, in order (ASCII)."""
         for file in self.files:
             file.seek(0)
             for line in file:
-                yield str(line[:-1], "ascii")
+                yield line[:-1]
 
 
 def write_records(recorder: RequestRecorder, filters: Filters, processes: int, working: Working) -> Written:

@@ -60,8 +60,8 @@ class Requests:
         """How many were asked for."""
         return self.written.count
 
-    def lines(self) -> Iterator[str]:
-        """Their records as JSON."""
+    def lines(self) -> Iterator[bytes]:
+        """Their records as JSON (ASCII)."""
         return self.written.lines()
 
     def tables(self) -> Frames:

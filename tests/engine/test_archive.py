@@ -49,7 +49,7 @@ def archived(bundle: Path, folder: Path, layout: Layout = FINE, working: Any = q
     return write_archive(opened, folders_of([bundle]), folder, layout, Local(opened, 1, quiet, quiet), working)
 
 
-def answers(folder: Path, **asked: Any) -> tuple[list[str], Summary]:
+def answers(folder: Path, **asked: Any) -> tuple[list[bytes], Summary]:
     found = trace_connections(open_bundle([folder]), Asked(processes=1, **asked), quiet, quiet)
     return list(found.lines()), json.loads(json.dumps(told(found.bundle, found.tally)).replace(str(folder), "bundle"))
 

@@ -33,13 +33,13 @@ def quiet(*_: object) -> None:
     """Nobody looks."""
 
 
-def lines(folder: Path, **asked: object) -> list[str]:
+def lines(folder: Path, **asked: object) -> list[bytes]:
     found = trace_connections(open_bundle([folder]), Asked(**asked), quiet, quiet)  # type: ignore[arg-type]
     return list(found.lines())
 
 
 @cache
-def expected(folder: Path) -> list[str]:
+def expected(folder: Path) -> list[bytes]:
     return lines(folder, processes=1)
 
 

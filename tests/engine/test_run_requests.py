@@ -42,13 +42,13 @@ def quiet(*_: object) -> None:
     """Nobody looks."""
 
 
-def lines(folder: Path, working: Callable[[str, int, int], None] = quiet, **asked: object) -> list[str]:
+def lines(folder: Path, working: Callable[[str, int, int], None] = quiet, **asked: object) -> list[bytes]:
     return list(trace_requests(open_bundle([folder]), Asked(**asked), CONFIDENT, quiet, working).lines())  # type: ignore[arg-type]
 
 
 @cache
-def expected(folder: Path) -> list[str]:
-    return [json.dumps(record) for record in RequestRecorder(at_once.trace_requests(trace(read_bundle([folder]))))]
+def expected(folder: Path) -> list[bytes]:
+    return [json.dumps(record).encode() for record in RequestRecorder(at_once.trace_requests(trace(read_bundle([folder]))))]
 
 
 @pytest.mark.parametrize(("name", "partitions", "files"), [("nftables", 1, False), ("dual-stack", 2, False), ("failures", 7, True)])
@@ -137,7 +137,7 @@ def test_what_does_not_fit_goes_through_files(hopline: Hopline, monkeypatch: pyt
     monkeypatch.setattr(spill, "packets_of", lambda *given: (through.append(given[-1]), real(*given))[1])
     monkeypatch.setattr(room, "MEMORY_PER_BYTE", 1 << 40)
     found = hopline("trace", SAMPLE, "--json", "--workers", "1")
-    assert (found.code, found.out.splitlines()) == (0, expected(SAMPLE))
+    assert (found.code, found.out.encode().splitlines()) == (0, expected(SAMPLE))
     assert through == [0]
 
 
