@@ -84,7 +84,7 @@ def test_each_drop_has_its_flow_its_reason_and_who_did_it(place: Callable[..., s
     assert {(line["proto"], line["sport"], line["ifindex"], line["seq"], line["tcp_flags"]) for line in here} >= {
         (17, 40007, 1, None, None)
     }
-    times = [line["time_ns"] for line in lines]
+    times = [line["time_ns"] for line in here]
     assert times == sorted(times)
 
 
