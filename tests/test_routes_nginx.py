@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from ports import free_port
 from proxy_objects import NOW_NS, Object, Rule, ingress
 
 from tracer.cluster import Timeline
@@ -197,10 +198,7 @@ def configuration(port: int, upstream: int) -> str:
 def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of an nginx with all sites."""
     folder = tmp_path_factory.mktemp("nginx")
-    with socket.socket() as one, socket.socket() as other:
-        for each in (one, other):
-            each.bind(("127.0.0.1", 0))
-        port, upstream = one.getsockname()[1], other.getsockname()[1]
+    port, upstream = free_port(), free_port()
     (folder / "nginx.conf").write_text(configuration(port, upstream))
     server = subprocess.Popen(["nginx", "-p", str(folder), "-c", "nginx.conf", "-e", "error.log"], cwd=folder)
     try:
@@ -208,11 +206,11 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield port
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(120)
 
 
 def wait_for(server: subprocess.Popen[bytes], port: int, folder: Path) -> None:
-    for _ in range(100):
+    for _ in range(2400):
         if server.poll() is not None:
             pytest.fail(f"nginx ended: {(folder / 'error.log').read_text()}")
         try:
@@ -240,7 +238,7 @@ def answered(connection: http.client.HTTPConnection, host: str, target: str) -> 
 @pytest.mark.parametrize("site", SITES, ids=lambda site: site.host)
 def test_the_location_is_the_one_that_nginx_takes(site: Site, nginx: int) -> None:
     timeline = Timeline.of([each.object() for each in SITES])
-    connection = http.client.HTTPConnection("127.0.0.1", nginx, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", nginx, timeout=120)
     connection._validate_path = lambda url: None  # type: ignore[attr-defined]
     for host in site.hosts or (site.host,):
         for target in site.asked:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import re
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shutil import which
@@ -35,24 +33,6 @@ def needs(*programs: str) -> None:
     missing = [program for program in ("tshark", "tcpdump", *programs) if which(program) is None]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)} (make test installs them)")
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    """A port that nothing else takes before a server of this test does: of each test worker's own, below those that the kernel gives."""
-    while True:
-        port = next(_ports)
-        with socket.socket(socket.AF_INET, kind) as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
-def _own_ports() -> Iterator[int]:
-    """Each once, then from the beginning; net.ipv4.ip_local_port_range begins at 32,768."""
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    return itertools.cycle(range(20_000 + 1000 * worker, 21_000 + 1000 * worker))
-
-
-_ports = _own_ports()
 
 
 def until(ready: Callable[[], bool], what: str) -> None:
@@ -88,7 +68,7 @@ def running(
             if process.poll() is None:
                 process.send_signal(ends)
                 try:
-                    process.wait(10)
+                    process.wait(WAIT_SECONDS)
                 except subprocess.TimeoutExpired:
                     process.kill()
 

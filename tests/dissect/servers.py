@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .lab import free_port, needs, running
+from ports import free_port
+
+from .lab import needs, running
 
 ITEMS = '{"id": 1234, "name": "widget-7"}'
 BIG_BYTES = 300_007

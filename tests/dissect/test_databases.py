@@ -174,13 +174,13 @@ def test_redis_commands_are_read_in_both_protocols(tmp_path: Path) -> None:
                 pipe.set("big", "x" * 30_000).get("big").execute()
             listener = client.pubsub()
             listener.subscribe("news", "weather")
-            for _ in range(3):
-                listener.get_message(timeout=1)
+            for _ in range(2):
+                listener.get_message(timeout=60)
             for number in range(3):
                 client.publish("news", f"message {number}")
-                listener.get_message(timeout=1)
+                listener.get_message(timeout=60)
             listener.ping()
-            listener.get_message(timeout=1)
+            listener.get_message(timeout=60)
             listener.close()
             client.close()
         with socket.create_connection(("127.0.0.1", port)) as client:

@@ -9,6 +9,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+from ports import free_port
 from websockets.sync import client as websocket_client
 from websockets.sync.server import Server, ServerConnection, serve
 
@@ -16,7 +17,7 @@ from probes.dissect import Exchange
 from probes.dissect.framing import digest
 
 from . import servers
-from .lab import Conversation, conversations, free_port, needs, recorded
+from .lab import Conversation, conversations, needs, recorded
 
 
 def receive_all(client: socket.socket, *, ends: Callable[[bytes], bool] = lambda _: False) -> bytes:

@@ -14,12 +14,13 @@ import h2.config
 import h2.connection
 import h2.events
 import pytest
+from ports import free_port
 
 from probes.dissect import Handshake, read
 from probes.dissect.framing import digest
 
 from . import servers
-from .lab import Conversation, conversations, free_port, needs, recorded, reread
+from .lab import Conversation, conversations, needs, recorded, reread
 from .test_http import receive_all
 
 PATHS = ("/items.json", "/big", "/nowhere", "/items.json", "/empty")
@@ -49,7 +50,7 @@ def test_streams_of_one_connection_are_read_apart(tmp_path: Path) -> None:
     with (
         servers.nginx(tmp_path) as web,
         recorded(tmp_path / "h2.pcap", web.http2),
-        socket.create_connection(("127.0.0.1", web.http2), timeout=10) as client,
+        socket.create_connection(("127.0.0.1", web.http2), timeout=60) as client,
     ):
         ask_http2(client, PATHS)
     (talk,) = conversations(tmp_path / "h2.pcap")
@@ -68,7 +69,7 @@ def test_what_header_compression_cannot_tell_is_not_guessed(tmp_path: Path) -> N
     with (
         servers.nginx(tmp_path) as web,
         recorded(tmp_path / "h2.pcap", web.http2),
-        socket.create_connection(("127.0.0.1", web.http2), timeout=10) as client,
+        socket.create_connection(("127.0.0.1", web.http2), timeout=60) as client,
     ):
         ask_http2(client, PATHS)
     (talk,) = conversations(tmp_path / "h2.pcap")
@@ -101,7 +102,7 @@ def test_an_upgraded_connection_answers_on_stream_one(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=answer, daemon=True)
     thread.start()
-    with recorded(tmp_path / "h2c.pcap", port), socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+    with recorded(tmp_path / "h2c.pcap", port), socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         talk = h2.connection.H2Connection()
         settings = talk.initiate_upgrade_connection()
         upgrade = b"GET /first HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: "
@@ -138,7 +139,7 @@ def test_tls_is_read_with_keys_and_its_handshake_without(tmp_path: Path, version
         context.minimum_version = context.maximum_version = version
         context.set_alpn_protocols([protocol])
         context.keylog_filename = str(keys)
-        with context.wrap_socket(socket.create_connection(("127.0.0.1", web.tls), timeout=10), server_hostname="shop.example") as client:
+        with context.wrap_socket(socket.create_connection(("127.0.0.1", web.tls), timeout=60), server_hostname="shop.example") as client:
             if protocol == "h2":
                 ask_http2(client, PATHS)
             else:

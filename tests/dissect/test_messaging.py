@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import time
 from contextlib import suppress
@@ -14,13 +15,13 @@ import pika.exceptions
 import pytest
 
 from . import servers
-from .lab import conversation, conversations, recorded
+from .lab import WAIT_SECONDS, conversation, conversations, recorded
 
 ADDRESS = "127.53.0.1"
 
 
 def _connected(port: int) -> pika.BlockingConnection:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + WAIT_SECONDS
     while True:
         try:
             return pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", port))
@@ -42,9 +43,7 @@ def test_amqp_calls_are_read_on_their_channels(tmp_path: Path) -> None:
                 channel.basic_publish("shop", "new", b"order %d" % number)
             while channel.basic_get("orders", auto_ack=True)[0] is None:
                 pass
-            for delivered, _, _ in channel.consume("orders", inactivity_timeout=0.3):
-                if delivered is None:
-                    break
+            for delivered, _, _ in itertools.islice(channel.consume("orders"), 2):
                 channel.basic_ack(delivered.delivery_tag)
             channel.cancel()
             channel.basic_get("orders")
@@ -77,8 +76,8 @@ def test_dns_is_read_over_udp_and_tcp(tmp_path: Path) -> None:
         time.sleep(0.3)
         with recorded(tmp_path / "dns.pcap", 53):
             for name, kind in (("shop.example", "A"), ("shop.example", "AAAA"), ("www.test", "A"), ("nx.test", "A")):
-                dns.query.udp(dns.message.make_query(name, kind), ADDRESS, timeout=5)
-            _, over_tcp = dns.query.udp_with_fallback(dns.message.make_query("big.test", "TXT"), ADDRESS, timeout=5)
+                dns.query.udp(dns.message.make_query(name, kind), ADDRESS, timeout=WAIT_SECONDS)
+            _, over_tcp = dns.query.udp_with_fallback(dns.message.make_query("big.test", "TXT"), ADDRESS, timeout=WAIT_SECONDS)
             assert over_tcp
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:  # as glibc's resolver asks
                 client.connect((ADDRESS, 53))

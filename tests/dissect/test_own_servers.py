@@ -161,7 +161,7 @@ def test_kafka_requests_are_read(tmp_path: Path) -> None:
     with recorded(tmp_path / "kafka.pcap", port):
         server = threading.Thread(target=_kafka_answers, args=(listener, replies), daemon=True)
         server.start()
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
             for number, (request, answer) in enumerate(conversation_):
                 client.sendall(_framed(request, 100 + number))
                 if answer is not None:

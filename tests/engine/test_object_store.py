@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, SAMPLES, Hopline
+from ports import free_port
 
 SAMPLE = SAMPLES / "failures"
 USAGE, NO_INPUT = 2, 3
@@ -20,15 +21,13 @@ USAGE, NO_INPUT = 2, 3
 @pytest.fixture(scope="module")
 def store() -> Iterator[dict[str, str]]:
     """The environment in which `s3://bundles/failures` is SAMPLE."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     credentials = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing", "AWS_DEFAULT_REGION": "us-east-1"}
     environment = os.environ | credentials | {"FSSPEC_S3_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
     command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        for _ in range(600):
+        for _ in range(1800):
             with socket.socket() as asked:
                 if asked.connect_ex(("127.0.0.1", port)) == 0:
                     break

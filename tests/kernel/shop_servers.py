@@ -32,7 +32,7 @@ PROGRAMS = ("nginx", "mariadbd", "mariadb-install-db", "dnsmasq", "openssl", "ts
 STORE_NAME = "store.shop.svc.cluster.local"
 ITEMS = {number: f"widget-{number * 7919 % 997}" for number in range(1, 102)}
 _POOLED = 3  # connections to the database that the application keeps
-_WAIT_SECONDS = 20
+_WAIT_SECONDS = 120  # of patience, with a machine that is busy
 
 
 def absent() -> str | None:

@@ -34,7 +34,7 @@ Record = dict[str, Any]
 SERVING = ("edge", "lone", "web-a", "web-b", "app")  # whose logs tell what they served
 ADDRESSES = [f"172.30.0.{number}" for number in range(200, 254)]  # more of the client machine's
 BALANCED = "198.51.100."  # clients behind a balancer that speaks the PROXY protocol
-_WAIT_SECONDS = 20
+_WAIT_SECONDS = 120  # of patience, with a machine that is busy
 
 
 @dataclass(frozen=True, slots=True)

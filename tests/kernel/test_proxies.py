@@ -17,7 +17,7 @@ Record = dict[str, Any]
 REQUESTS, IMPATIENT = 23, 5
 FORWARDED = {"service": "X-Forwarded-For", "old": "X-Real-IP", "deep": "Forwarded"}  # by site, what nginx adds there
 ONE_VISITOR = ("keep", "retry", "error", "wrong", "chain")
-LATE_MS, PATIENCE_SECONDS = 500, 0.15
+LATE_MS, PATIENCE_SECONDS = 2000, 0.15  # far apart: a busy machine may stop all of us for a while
 
 
 def path_of(site: str, number: int) -> str:

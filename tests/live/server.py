@@ -23,6 +23,8 @@ GATEWAY_API = "/apis/gateway.networking.k8s.io/v1"  # not served
 PODS, SERVICES = "/api/v1/pods", "/api/v1/services"
 PATHS = {resource.kind: resource.path() for resource in RESOURCES}
 
+PATIENCE_SECONDS = 60.0  # of tests, with a machine that is busy; less than a watch's with a server that says nothing
+
 Fault = Callable[["Handler", dict[str, str]], None]
 
 
@@ -222,7 +224,7 @@ class Recording:
         except ClusterError as error:
             self.error = error
 
-    def until(self, condition: Callable[[], object], seconds: float = 10.0) -> None:
+    def until(self, condition: Callable[[], object], seconds: float = PATIENCE_SECONDS) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, (self.events(), self.said, self.error)
@@ -233,7 +235,7 @@ class Recording:
 
     def end(self) -> None:
         self.stop.set()
-        self.thread.join(5)
+        self.thread.join(PATIENCE_SECONDS)
         assert not self.thread.is_alive()
 
 

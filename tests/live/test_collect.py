@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -177,23 +178,31 @@ def test_the_first_signal_ends_the_recording_and_keeps_it(number: signal.Signals
 
 def test_the_second_signal_fetches_nothing_and_cleans_up(cluster: Cluster, tmp_path: Path) -> None:
     cluster.add("node-a")
-    cluster.server.exec_faults["hopline-agent-node-a", "stop"].append(lambda _: time.sleep(1) or b"")
+    released = threading.Event()
+
+    def held(_: bytes) -> bytes:
+        released.wait(PATIENCE_SECONDS)
+        return b""
+
+    cluster.server.exec_faults["hopline-agent-node-a", "stop"].append(held)
     command = cluster.command("-o", tmp_path / "bundle", "--duration", "10m", "--start-in", "0s")
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         until(lambda: "follow" in cluster.server.verbs("hopline-agent-node-a"))
         process.send_signal(signal.SIGINT)
         until(lambda: "stop" in cluster.server.verbs("hopline-agent-node-a"))
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=PATIENCE_SECONDS)
+        assert process.stderr is not None
+        assert any("cleaning up" in line for line in process.stderr)
+        released.set()
+        said = process.stderr.read()
     assert process.returncode == 1, said
-    assert "cleaning up" in said
     assert not {"files", "send"} & set(cluster.server.verbs("hopline-agent-node-a"))
     assert cluster.left("node-a") == []
 
 
 def test_the_third_signal_leaves_at_once(cluster: Cluster, tmp_path: Path) -> None:
     cluster.add("node-a")
-    command = cluster.command("-o", tmp_path / "bundle", "--duration", "2s", "--start-in", "0s")
+    command = cluster.command("-o", tmp_path / "bundle", "--duration", "20s", "--start-in", "0s")
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         until(lambda: "follow" in cluster.server.verbs("hopline-agent-node-a"))
         cluster.server.exec_faults["hopline-agent-node-a", "remove"].append(lambda _: time.sleep(30) or b"")
@@ -226,7 +235,7 @@ def test_a_killed_collect_leaves_a_recording_that_ends_by_itself(cluster: Cluste
     with subprocess.Popen(agent, env=environment, stderr=subprocess.PIPE, text=True) as process:
         until(lambda: not store.names())
         process.terminate()
-        _, said = process.communicate(timeout=10)
+        _, said = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0
     assert [(each["event"], each.get("recording")) for each in map(json.loads, said.splitlines())] == [("waiting", None), ("expired", name)]
 

@@ -21,7 +21,7 @@ from analysis.commands import app
 from probes.live.store import Store
 from tracer.live import RESOURCES
 
-from .collected import until
+from .collected import PATIENCE_SECONDS, until
 from .server import ROOT
 
 AGENT = [sys.executable, "-c", "from analysis.commands import main; main()", "agent"]
@@ -37,7 +37,7 @@ def agent(tmp_path: Path) -> Iterator[int]:
         (port,) = ports(process.pid)
         yield port
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
 
 
 def ports(process: int) -> list[int]:
@@ -53,7 +53,7 @@ def ports(process: int) -> list[int]:
 
 
 def get(port: int, path: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE_SECONDS) as response:
         return response.read().decode()
 
 

@@ -28,7 +28,7 @@ class Process:
 
 def get(endpoint: Endpoint, path: str, host: str = "127.0.0.1") -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://{host}:{endpoint.port}{path}", timeout=5) as response:
+        with urllib.request.urlopen(f"http://{host}:{endpoint.port}{path}", timeout=60) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

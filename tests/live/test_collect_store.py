@@ -16,6 +16,7 @@ import pytest
 from probes.live import store as store_module
 from probes.live.store import Store, StoreError
 
+from .collected import PATIENCE_SECONDS
 from .server import ROOT
 
 
@@ -24,7 +25,7 @@ def script(text: str) -> Callable[[Path], list[str]]:
     return lambda folder: ["sh", "-c", text, "recorder", str(folder)]
 
 
-def wait(store: Store, name: str, seconds: float = 10.0) -> None:
+def wait(store: Store, name: str, seconds: float = PATIENCE_SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while store.running(name):
         assert time.monotonic() < deadline
@@ -38,12 +39,13 @@ def test_a_recording_outlives_the_process_that_started_it(tmp_path: Path) -> Non
     code = f"""
 from pathlib import Path
 from probes.live.store import Store
-command = ["sh", "-c", "sleep 0.5; echo found >$0/file; echo said >&2; exit 7"]
+command = ["sh", "-c", "until [ -e $0/../../go ]; do sleep 0.02; done; echo found >$0/file; echo said >&2; exit 7"]
 assert Store(Path({str(tmp_path)!r})).start("one", lambda folder: [*command, str(folder)])
 """
-    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, check=True, timeout=20)
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=ROOT, check=True, timeout=PATIENCE_SECONDS)
     store = Store(tmp_path)
     assert (store.running("one"), store.code("one")) == (True, None)
+    (tmp_path / "go").touch()
     assert [line for line in store.lines("one", 0) if line] == [b"said\n"]
     assert (store.running("one"), store.code("one")) == (False, 7)
     assert b"".join(store.content("one", 0)) == b"found\n"
@@ -64,7 +66,7 @@ def test_stopping_lets_the_recorder_end_its_files(tmp_path: Path) -> None:
     assert next(lines) == b"began\n"
     with pytest.raises(StoreError, match="still recording"):
         list(store.files("one"))
-    assert store.stop("one", 5.0)
+    assert store.stop("one", PATIENCE_SECONDS)
     assert list(lines) == [b"ended\n"]
     assert (store.code("one"), [file.name for file in store.files("one")]) == (0, ["file"])
     assert not store.stop("one", 5.0)
@@ -76,7 +78,7 @@ def test_a_recorder_that_will_not_end_is_killed(tmp_path: Path) -> None:
     assert next(line for line in store.lines("one", 0) if line)
     began = time.monotonic()
     store.stop("one", 0.5)
-    assert 0.5 <= time.monotonic() - began < 4
+    assert time.monotonic() - began >= 0.5
     assert (store.running("one"), store.code("one")) == (False, None)
 
 

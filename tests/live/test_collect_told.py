@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -38,11 +39,13 @@ def test_endpoints_that_come_meanwhile_are_told(cluster: Cluster, tmp_path: Path
     cluster.add("node-a")
     cluster.server.put(SERVICE)
     cluster.server.put(endpoint_slice("10.244.0.2"))
-    command = cluster.command("-o", tmp_path / "bundle", "--duration", "2s", "--start-in", "1s", "--service", "shop/web")
+    command = cluster.command("-o", tmp_path / "bundle", "--duration", "10m", "--start-in", "0s", "--service", "shop/web")
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         until(lambda: "follow" in cluster.server.verbs("hopline-agent-node-a"))
         cluster.server.put(endpoint_slice("10.244.0.2", "10.244.0.3"))
         cluster.server.put(endpoint_slice("10.244.0.2"))  # gone again before the end
+        until(lambda: (tmp_path / "bundle" / "watch.jsonl").read_text().count('"MODIFIED"') == 2)
+        process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0, said
     assert asked(tmp_path / "bundle", "node-a")["rest"] == [

@@ -18,6 +18,7 @@ from analysis.commands.watch import watch as watch_command
 from probes.addresses import parse
 from tracer.cluster import read_cluster
 
+from .collected import PATIENCE_SECONDS
 from .server import PATHS, PODS, ROOT, Server, answer, pod
 
 
@@ -106,14 +107,14 @@ def test_a_signal_ends_a_watch_with_every_event_written(number: signal.Signals, 
     code = "import typer; from analysis.commands.watch import watch; typer.run(watch)"
     command = [sys.executable, "-c", code, "-o", str(path), "--kubeconfig", str(kubeconfig)]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not server.asked(PODS, "watch") and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         server.put(pod("api", "10.244.0.3"))
         while path.read_bytes().count(b"\n") < 2 and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(number)
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0, errors
     assert [json.loads(text)["type"] for text in path.read_text().splitlines()] == ["ADDED", "ADDED"]
     assert "2 events" in errors

@@ -89,9 +89,9 @@ def written(folder: Path) -> tuple[Table, list[Problem]]:
     return LEDGER.concat(tables), problems
 
 
-def drain_for(ledger: Ledger, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+def drain(ledger: Ledger, times: int) -> None:
+    """So many times, as a recorder does: what is there and what a dump has is read piece by piece."""
+    for _ in range(times):
         ledger.drain()
         time.sleep(0.01)
 
@@ -116,7 +116,7 @@ def both_listen(place: Place, ledger: Ledger, text: Path) -> bool:
         time.sleep(0.5)
         try:
             place.run("sh", "-ec", TRAFFIC)
-            drain_for(ledger, 0.5)
+            drain(ledger, 50)
         finally:
             printing.terminate()
             _, told = printing.communicate()
@@ -149,10 +149,8 @@ def test_rows_are_those_that_conntrack_prints(place: Place, start: Start, tmp_pa
     if ring_bytes:  # nobody drained while it happened, and yet
         told_ns = dict(zip(zip(printed["id"].tolist(), printed["event"].tolist(), strict=True), printed["time_ns"].tolist(), strict=True))
         rows = zip(table["id"].tolist(), table["event"].tolist(), table["time_ns"].tolist(), strict=True)
-        assert (
-            np.median([abs(time_ns - told_ns[identity, event]) for identity, event, time_ns in rows if event in (NEW, DESTROY)])
-            < 50_000_000
-        )
+        apart_ns = np.median([abs(time_ns - told_ns[identity, event]) for identity, event, time_ns in rows if event in (NEW, DESTROY)])
+        assert apart_ns < np.ptp(printed["time_ns"]) / 10
 
 
 SERVICE = """
@@ -216,9 +214,9 @@ def test_nothing_is_lost_at_50_000_new_entries_a_second(place: Place, start: Sta
 def test_an_overrun_is_counted_said_and_healed(place: Place, start: Start, tmp_path: Path, ring_bytes: int) -> None:
     """Nobody drains a small buffer: the events that had no room are as many as are missing, and a dump has their entries."""
     ledger = start(listening=Listening(ring_bytes=ring_bytes, buffer_bytes=1 << 17))
-    drain_for(ledger, 0.1)
+    drain(ledger, 10)
     place.load(50_000, 5_003)
-    drain_for(ledger, 0.5)
+    drain(ledger, 50)
     ledger.close()
     counts = balanced(ledger)
     table, problems = written(tmp_path)
@@ -234,7 +232,7 @@ def test_an_overrun_is_counted_said_and_healed(place: Place, start: Start, tmp_p
 def test_entries_from_before_are_dumped_first(place: Place, start: Start, tmp_path: Path) -> None:
     place.load(50_000, 2_003)
     ledger = start()
-    drain_for(ledger, 0.5)
+    drain(ledger, 50)
     place.load(50_000, 101)
     ledger.close()
     table, problems = written(tmp_path)
@@ -249,7 +247,7 @@ def test_entries_from_before_are_dumped_first(place: Place, start: Start, tmp_pa
 def test_a_dump_has_bounds_and_says_where_it_was_cut(place: Place, start: Start, tmp_path: Path, bounds: Bounds, said: str) -> None:
     place.load(50_000, 10_007)
     ledger = start(bounds=bounds)
-    drain_for(ledger, 0.2)
+    drain(ledger, 20)
     ledger.close()
     counts = balanced(ledger)
     table, problems = written(tmp_path)
@@ -272,7 +270,7 @@ def test_the_end_of_a_recording_does_not_wait_long_for_a_dump(place: Place, star
 def test_without_events_nobody_listens_and_one_dump_ends_it(place: Place, start: Start, tmp_path: Path) -> None:
     ledger = start(events=False)
     place.load(50_000, 1_009)
-    drain_for(ledger, 0.05)
+    drain(ledger, 5)
     assert ledger.counters()["seen"] == 0
     assert "netfilter" not in listeners(place)
     ledger.close()
@@ -297,7 +295,7 @@ def test_a_listener_is_gone_when_it_is_closed(place: Place, start: Start) -> Non
 def test_what_the_disk_has_no_room_for_is_counted_and_said(place: Place, start: Start, tmp_path: Path) -> None:
     ledger = start(budget=Budget(200_000, "stop"))
     place.load(50_000, 5_003)
-    drain_for(ledger, 0.3)
+    drain(ledger, 30)
     ledger.close()
     counts = balanced(ledger)
     table, _ = written(tmp_path)

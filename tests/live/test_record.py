@@ -7,6 +7,7 @@ import json
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from probes.live.packets.tc import EGRESS, INGRESS
 from tracer.bundle import read_bundle
 from tracer.trace import trace
 
-from .road import CLIENT, PORT, RECORD, SERVER, TARGET, VIP, Recorded, Road, holds, recorders
+from .road import CLIENT, PORT, RECORD, SECONDS, SERVER, TARGET, VIP, Recorded, Road, holds, recorders
 
 CONNECTIONS = 23
 
@@ -150,7 +151,10 @@ def test_namespaces_that_come_and_go_are_recorded_and_let_go(way: Road, record: 
 
 
 def _namespaces_held(process: int, inode: int) -> list[str]:
-    held = [str(path.readlink()) for path in Path(f"/proc/{process}/fd").iterdir() if path.exists()]
+    held = []
+    for path in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            held.append(str(path.readlink()))
     return [each for each in held if str(inode) in each]
 
 
@@ -203,7 +207,7 @@ def test_wrong_usage_is_named(tmp_path: Path, options: tuple[str, ...], said: st
 def test_two_recorders_of_one_node_do_not_write_into_one_folder(record: Callable[..., Recorded]) -> None:
     record("--probes", "packets")
     second = record("--probes", "packets", wait=False)
-    assert second.process.wait(60) == 2
+    assert second.process.wait(SECONDS) == 2
     assert "--node" in second.folder.with_name("bundle.log").read_text()
 
 
@@ -239,5 +243,5 @@ def test_an_interface_may_be_seen_by_tc_instead(way: Road, record: Callable[...,
 def test_tc_is_refused_where_another_program_is(way: Road, record: Callable[..., Recorded]) -> None:
     record("--tc", "to-server", "--probes", "packets")
     second = record("--tc", "to-server", "--probes", "packets", name="second", wait=False)
-    assert second.process.wait(60) == 1
+    assert second.process.wait(SECONDS) == 1
     assert "to-server has a TC program already" in second.folder.with_name("second.log").read_text()

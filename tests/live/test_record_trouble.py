@@ -14,7 +14,7 @@ import pytest
 from probes.live.clock import STEP_NS, Clock
 from tracer.bundle import read_bundle
 
-from .road import Recorded, Road, holds, recorders
+from .road import SECONDS, Recorded, Road, holds, recorders
 
 BURST = 101
 
@@ -67,7 +67,7 @@ def test_a_full_disk_costs_the_oldest_segments(way: Road, disk: Path, record: Ca
 def test_a_budget_that_stops_ends_the_recording(way: Road, tmp_path: Path, record: Callable[..., Recorded]) -> None:
     running = record("--max-disk", "256K", "--when-full", "stop")
     way.send([os.urandom(1000) for _ in range(2 * BURST)])
-    running.process.wait(30)
+    running.process.wait(SECONDS)
     account = running.account()
     assert running.process.returncode == 0
     assert holds(account)

@@ -61,8 +61,10 @@ def test_a_server_that_ends_every_watch_at_once_is_not_hammered(server: Server, 
     server.faults[PODS, "list"].extend([lambda handler, query: handler.list(PODS, query)] * 101)
     recording = record()
     recording.until(lambda: len(server.asked(PODS, "watch")) >= 2)
+    began, before = time.monotonic(), len(server.asked(PODS, "watch"))
     time.sleep(0.5)
-    assert len(server.asked(PODS, "watch")) < 30  # every 50 ms or more
+    asked = len(server.asked(PODS, "watch")) - before
+    assert 0 < asked < 2 + (time.monotonic() - began) / 0.025  # every 50 ms or more
 
 
 def test_bookmarks_move_the_place_to_resume_from_and_are_asked_for(server: Server, record: Callable[..., Recording]) -> None:
@@ -181,9 +183,7 @@ def test_a_full_disk_ends_the_watch(server: Server, api: Api) -> None:
 def test_stopping_does_not_wait_for_the_server(server: Server, record: Callable[..., Recording]) -> None:
     recording = record()
     recording.until(lambda: len([1 for _, _, query, _ in server.requests if "watch" in query]) >= 7)
-    began = time.monotonic()
-    recording.end()
-    assert time.monotonic() - began < 3
+    recording.end()  # which asserts that it ended: the server says nothing, and a watch waits for it longer than a test
 
 
 def test_delays_grow_up_to_a_limit_and_begin_anew() -> None:

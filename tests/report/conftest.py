@@ -16,6 +16,7 @@ from analysis.report import build
 from report.made import requests, summary
 
 CHROMIUM, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+PATIENCE_S = 120  # with a machine that is busy
 WIDTH, HEIGHT = 1366, 768  # a small laptop
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--force-device-scale-factor=1", "--no-first-run",
@@ -53,7 +54,9 @@ def look(chromium: Chrome) -> Look:
         for kind in ("browser", "performance"):
             chromium.get_log(kind)  # what came before is not about this page
         chromium.get(page.as_uri() + hash_)
-        WebDriverWait(chromium, 20, 0.02).until(lambda driver: driver.execute_script("return document.documentElement.dataset.ready"))
+        WebDriverWait(chromium, PATIENCE_S, 0.02).until(
+            lambda driver: driver.execute_script("return document.documentElement.dataset.ready")
+        )
         return chromium
 
     return opened

@@ -10,7 +10,7 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from report.conftest import Look, severe, write
+from report.conftest import PATIENCE_S, Look, severe, write
 from report.made import requests, summary
 
 Record = dict[str, Any]
@@ -74,14 +74,16 @@ def test_hostile_text_is_inert_everywhere(trap: Path, look: Look) -> None:
     title = driver.title
     assert title.startswith("<script>document.title='owned'</script>")
     driver.execute_script("document.getElementById('distributions').scrollIntoView()")
-    WebDriverWait(driver, 10).until(lambda each: each.find_elements(By.CSS_SELECTOR, "#percentiles tr"))
+    WebDriverWait(driver, PATIENCE_S).until(lambda each: each.find_elements(By.CSS_SELECTOR, "#percentiles tr"))
     for button in driver.find_elements(By.CSS_SELECTOR, "#views button"):
         button.click()
     driver.execute_script("document.querySelectorAll('.line, .node, .pod').forEach((each) => each.focus())")
     ids = driver.execute_script("return [...document.querySelectorAll('#rows .row')].map((row) => row.children[0].textContent)")
     for hash_ in ids:
         driver.execute_script("location.hash = arguments[0]", hash_)
-        WebDriverWait(driver, 5).until(lambda each, wanted=hash_: each.find_element(By.CSS_SELECTOR, "#trace h2").text.startswith(wanted))
+        WebDriverWait(driver, PATIENCE_S).until(
+            lambda each, wanted=hash_: each.find_element(By.CSS_SELECTOR, "#trace h2").text.startswith(wanted)
+        )
     driver.execute_cdp_cmd("Page.printToPDF", {})
     assert driver.title == title
     assert driver.execute_script("return [...document.querySelectorAll('img, iframe, object, embed, form, base, link')].length") == 0

@@ -18,7 +18,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 from analysis.records import Recorder
 from analysis.summary import summarise
 from analysis.terminal import duration
-from report.conftest import Look, severe, write
+from report.conftest import PATIENCE_S, Look, severe, write
 from report.made import summary
 
 Record = dict[str, Any]
@@ -67,12 +67,13 @@ def tree_of(records: list[Record], root: str) -> set[str]:
 def see_chart(driver: Chrome) -> None:
     """Scroll to the chart and wait for it: its library is unpacked only then."""
     driver.execute_script("document.getElementById('distributions').scrollIntoView()")
-    WebDriverWait(driver, 10).until(lambda each: each.find_elements(By.CSS_SELECTOR, "#chart svg"))
+    WebDriverWait(driver, PATIENCE_S).until(lambda each: each.find_elements(By.CSS_SELECTOR, "#chart svg"))
 
 
 def test_ten_thousand_requests_open_fast_and_small(page: Path, large: Path, look: Look) -> None:
     assert large.stat().st_size < 4_000_000
-    few, many = (min(ready_ms(look(each)) for _ in range(3)) for each in (page, large))
+    rounds = [[ready_ms(look(each)) for each in (page, large)] for _ in range(3)]
+    few, many = map(min, zip(*rounds, strict=True))
     assert many < SLOWER * few
     driver = look(large)
     assert shown(driver) >= 10_000
@@ -134,7 +135,9 @@ def test_whatever_is_unknown_the_page_stands(shop: list[Record], look: Look, tmp
     for record in records[::7]:
         driver.execute_script("location.hash = arguments[0]", record["id"])
         wanted = record["id"]
-        WebDriverWait(driver, 5).until(lambda each, wanted=wanted: each.find_element(By.CSS_SELECTOR, "#trace h2").text.startswith(wanted))
+        WebDriverWait(driver, PATIENCE_S).until(
+            lambda each, wanted=wanted: each.find_element(By.CSS_SELECTOR, "#trace h2").text.startswith(wanted)
+        )
     assert severe(driver) == []
 
 
