@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracer.requests.parents import candidates as candidates_
-from tracer.requests.parents import exact, order, rivals, sampling, ways
+from tracer.requests.parents import exact, matching, order, rivals, sampling, ways
 from tracer.requests.parents.candidates import candidates
 from tracer.requests.parents.matching import marginals
 from tracer.requests.parents.sampling import shares
@@ -132,6 +132,14 @@ def test_any_number_of_threads_finds_the_same(processors: int, monkeypatch: pyte
         found.append(ways.shares(*graph.columns(idle_as_weight=False), likely, graph.rivals()))
     assert (found[0] == found[2]).all()
     assert (found[1] == found[3]).all()
+
+
+def test_calls_that_exclude_nobody_do_not_touch_what_a_request_hears() -> None:
+    """It may be hearing it from another group, whose messages another thread passes on meanwhile."""
+    heard, one = np.full(2, 7.0), np.ones(2)
+    columns = np.array([0, 0]), np.array([0, 1]), one, np.ones(1), one, np.array([False])
+    matching._messages(np.array([0, 2]), *columns, one.copy(), one.copy(), heard)
+    assert heard.tolist() == [7.0, 7.0]
 
 
 SURE = 30.0

@@ -33,7 +33,8 @@ def _messages(  # noqa: PLR0913, PLR0917 - columns
         for _ in range(MOST_ROUNDS):
             settled = True
             for e in range(first, last):
-                at_parent[place(parent[place(e)])] = 0.0
+                if exclusive[place(call[place(e)])]:  # others' parents may be of another group, whose messages pass at the same time
+                    at_parent[place(parent[place(e)])] = 0.0
             begin = first
             while begin < last:
                 mine, end, at_call = call[place(begin)], begin, 0.0
