@@ -27,7 +27,7 @@ EXIT_PROBLEMS, EXIT_USAGE, EXIT_INPUT, EXIT_OUTPUT = 1, 2, 3, 4
 PROGRESS_AFTER_S = 2.0
 # Objects after which Python looks for cycles of garbage: records and tables have none, and after every 700 that takes a tenth of a run.
 COLLECT_AFTER = 1_000_000
-_KEY = re.compile(rb"^[A-Z0-9_]+ (Session-ID:)?[0-9A-Fa-f]{16}", re.MULTILINE)  # draft-ietf-tls-keylogfile, and OpenSSL's
+_KEY = re.compile(rb"^[A-Z0-9_]+ (Session-ID:)?[0-9A-Fa-f]{16}")  # draft-ietf-tls-keylogfile, and OpenSSL's
 
 Paths = Annotated[
     list[Path],
@@ -148,7 +148,9 @@ def _check_keys(keys: Path | None) -> None:
         return
     if not keys.is_file():
         fail(f"--keys {keys}: no such file (give the file that SSLKEYLOGFILE named)", EXIT_USAGE)
-    if not _KEY.search(keys.read_bytes()):
+    with keys.open("rb") as lines:
+        found = any(map(_KEY.match, lines))
+    if not found:
         fail(f"--keys {keys}: no TLS keys in it, lines such as CLIENT_RANDOM … (give the file that SSLKEYLOGFILE named)", EXIT_USAGE)
 
 

@@ -27,9 +27,11 @@ def lookups(facts: Facts) -> tuple[Array, Array, Array]:
         none = np.zeros(0, "i8")
         return none, none, np.zeros(0)
     answered = facts.end[asked]
-    call, lookup = _pairs(facts, fresh, asked, 1)
+    resolved = [set(each.answers.get("addresses", "").split()) if (each := facts.exchanges[row]) else set() for row in asked.tolist()]
+    targets = [facts.target[row] for row in fresh.tolist()]
+    call, lookup = _pairs(facts, fresh, asked, resolved, targets, 1)
     elapsed = facts.begin[fresh[call]] - answered[lookup]
-    later, earlier = _pairs(facts, fresh, asked, -1)  # what came before its lookup's answer is there by chance
+    later, earlier = _pairs(facts, fresh, asked, resolved, targets, -1)  # what came before its lookup's answer is there by chance
     by_chance = counted(answered[earlier] - facts.begin[fresh[later]]) + anytime(np.full(len(asked), LATEST_NS))
     compared = [unlike_chance("lookup", elapsed, by_chance)]
     count = np.bincount(call, minlength=len(fresh))
@@ -43,11 +45,11 @@ def lookups(facts: Facts) -> tuple[Array, Array, Array]:
     return fresh[call], asked[lookup], probability
 
 
-def _pairs(facts: Facts, fresh: Array, asked: Array, direction: int) -> tuple[Array, Array]:
+def _pairs(
+    facts: Facts, fresh: Array, asked: Array, resolved: list[set[str]], targets: list[str | None], direction: int
+) -> tuple[Array, Array]:
     """`(place in fresh, place in asked)` of connections to an address that was told before; `direction` -1: that was told afterwards."""
     answered = direction * facts.end[asked]
     call, lookup = candidates(direction * facts.begin[fresh], facts.caller[fresh], answered, answered + LATEST_NS, facts.caller[asked])
-    resolved = [set(each.answers.get("addresses", "").split()) if (each := facts.exchanges[row]) else set() for row in asked.tolist()]
-    targets = [facts.target[row] for row in fresh.tolist()]
     fits = np.array([targets[c] in resolved[d] for c, d in zip(call.tolist(), lookup.tolist(), strict=True)], bool)
     return call[fits], lookup[fits]
