@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -133,6 +134,7 @@ def cluster(scheduler: str | None, processes: int | None, working: Working) -> I
         return
     with workers_here(processes) as here, Client(here) as client:
         yield Cluster(client, working)
+        client.run(logging.disable, on_error="ignore")  # what they miss while all is closed is no news
 
 
 @contextmanager
