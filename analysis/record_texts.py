@@ -44,13 +44,13 @@ class RecordTexts:
         """The records of rows `first` to `end` of `connections`: some thousands, as all of them are in memory."""
         tables, count, named = self.trace.tables, end - first, self.trace.named[first:end]
         table = {name: column[first:end] for name, column in tables.connections.items()}
-        source, original, translated = (
-            np.array([getattr(each, name) for each in named], "i8") for name in ("source", "original", "translated")
+        source, target, original, translated = (
+            np.array([getattr(each, name) for each in named], "i8") for name in ("source", "target", "original", "translated")
         )
         client, server, service = (np.array([id(getattr(each, name)) for each in named], "u8") for name in ("client", "server", "service"))
         direct = np.array([each.direct for each in named], "u1")
         bits, confidence = (np.array([getattr(each, name) for each in named]) for name in ("evidence", "confidence"))
-        reached = np.where(translated < 0, NULL, tables.tuples["dport"][translated])
+        reached = np.where(target < 0, NULL, tables.tuples["dport"][target])
         hops, translations = (bounds_of(each, first, end) for each in (tables.hops, tables.translations))
         reply, handshake, start_ns, end_ns = (table[name] for name in ("packets_reply", "handshake_ns", "start_ns", "end_ns"))
         opening = alike([table["proto"], table["status"]], lambda row: _opening(int(table["proto"][row]), int(table["status"][row])))
@@ -59,7 +59,7 @@ class RecordTexts:
             [
                 opening, start_ns, ', "end_ns": ', end_ns,
                 *self._owner("client", "src", source, client, [each.client for each in named]),
-                *self._owner("server", "dst", translated, server, [each.server for each in named]),
+                *self._owner("server", "dst", target, server, [each.server for each in named]),
                 alike([service, direct], lambda row: f', "service": {json.dumps(service_record(named[row]))}, "ingress": null'),
                 *self._tuple("original", original), *self._tuple("translated", translated),
                 ', "ports": ', alike([service, server, reached], lambda row: json.dumps(_ports(named[row], int(reached[row])))),

@@ -36,7 +36,7 @@ class RequestRecorder:
         self.min_confidence = min_confidence
         self.connections = Recorder(found.trace)
         self.connection_records = list(self.connections) if connection_records is None else connection_records
-        self.connections.ends.learn(np.array([each.translated for each in found.trace.named], "i8"))
+        self.connections.ends.learn(np.array([each.target for each in found.trace.named], "i8"))
         table, hops = found.requests.table, found.requests.hops
         self._columns = {name: table[name].tolist() for name in ("connection", "start_ns", "end_ns")}
         self._rows: Sequence[Row] = Blocks(size(table), lambda first, end: _rows(table, first, end))
@@ -219,9 +219,9 @@ class RequestRecorder:
         named = self.trace.named[self._columns["connection"][request]]
         if named.service is not None:
             return [(named.service.namespace, named.service.name)]
-        if named.translated < 0:
+        if named.target < 0:
             return []
-        address, _, port = self.connections.ends.dst[named.translated].rpartition(":")
+        address, _, port = self.connections.ends.dst[named.target].rpartition(":")
         backed: Sequence[ServicePort] = self.trace.bundle.timeline.services_of_endpoint(parse(address.strip("[]")), int(port), "tcp", when)
         mine: set[tuple[str | None, str | None]] = {(each.namespace, each.name) for each in backed}
         return [wanted] if wanted in mine else list(mine)[:1]

@@ -72,7 +72,7 @@ def _left_open(trace: Trace) -> Iterator[str]:
             yield "the tuple after translation was not seen"
         if named.source >= 0 and (named.client is None or named.client.kind is None):
             yield "the client's address has no known owner"
-        if named.translated >= 0 and (named.server is None or named.server.kind is None):
+        if named.target >= 0 and (named.server is None or named.server.kind is None):
             yield "the server's address has no known owner"
 
 

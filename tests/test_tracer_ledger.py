@@ -12,7 +12,7 @@ from tracer.chains import Translation
 from tracer.ledger import FOREVER_NS, entries, ledger_tuples
 from tracer.ledger_lookup import LATE_NS, completed, held
 from tracer.places import Places
-from tracer.schema import ENTRIES
+from tracer.schema import ENTRIES, TUPLES
 from tracer.tuples import code_tuples
 
 S = 1_000_000_000
@@ -89,13 +89,16 @@ def told(
     node, code = (np.array([*column, *column], "i8") for column in zip(*seen, strict=True))
     none = np.zeros(len(node), "i8")
     places = Places(np.array([0, len(seen), len(node)]), none, node, code, none, none, none, none, none.astype(bool))
-    found = held(ledger, places, np.array([-(1 << 60), start_ns]), np.array([-(1 << 60), end_ns]))
+    found = held(ledger, places, ENDS, np.array([-(1 << 60), start_ns]), np.array([-(1 << 60), end_ns]))
     each = found.told(len(seen), len(node), code)
     steps, origin = completed(known, seen, each)
     return steps, origin, any(one.kept for one in each) or any(step.evidence & evidence.CONNTRACK for step in steps)
 
 
-A, B, C = 1, 2, 3
+A, B, C, HALF = 1, 2, 3, 4
+ENDS = TUPLES.check({column.name: np.zeros(5, column.dtype) for column in TUPLES.columns} | {
+    "sport": np.array([0, A, B, C, A], "u2"), "dport": np.array([0, A, B, C, B], "u2"),
+})  # fmt: skip
 SEEN = Translation(NODE, A, B, evidence.ISN)
 LOOKUPS: tuple[tuple[str, Table, list[Translation], list[tuple[int, int]], list[tuple[int, int, int, int]], int, bool], ...] = (
     ("no ledger", lookup(), [SEEN], [(NODE, A), (NODE, B)], [(NODE, A, B, evidence.ISN)], -1, False),
@@ -132,6 +135,24 @@ LOOKUPS: tuple[tuple[str, Table, list[Translation], list[tuple[int, int]], list[
         True,
     ),
     ("the far side was not captured", lookup((NODE, A, B, 10, -1)), [], [(NODE, A)], [(NODE, A, B, evidence.CONNTRACK)], -1, True),
+    (
+        "packets saw it halfway",
+        lookup((NODE, A, B, 10, -1)),
+        [Translation(NODE, A, HALF, evidence.ISN)],
+        [(NODE, A), (NODE, HALF)],
+        [(NODE, A, B, evidence.CONNTRACK)],
+        -1,
+        True,
+    ),
+    (
+        "an entry of another lifetime",
+        lookup((NODE, A, B, 10, -1)),
+        [Translation(NODE, A, C, evidence.ISN)],
+        [(NODE, A), (NODE, C)],
+        [(NODE, A, C, evidence.ISN)],
+        -1,
+        False,
+    ),
     ("which of two beginnings cannot be told", lookup((NODE, A, B, -1, -1), (NODE, C, B, -1, -1)), [], [(NODE, B)], [], -1, False),
     (
         "the one of two that began now",

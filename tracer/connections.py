@@ -146,7 +146,7 @@ def paths(joined: Joined, tuples: Table, ranks: Array, bits: Array, entries: Tab
     if sockets is not None:
         rewrites = _sockets(seen, sockets, clients, servers)
     next_node = (np.diff(connection, prepend=-1) != 0) | (np.diff(seen.node, prepend=-1) != 0)
-    known = Evidence(seen, ranks[np.cumsum(next_node) - 1], passed, held(entries, seen, start_ns, end_ns), bits, rewrites)
+    known = Evidence(seen, ranks[np.cumsum(next_node) - 1], passed, held(entries, seen, tuples, start_ns, end_ns), bits, rewrites)
     tuples_of = slots(known)
     found, number = ways(known, tuples, tuples_of)
     first_place, first_slot = seen.bounds[:-1], tuples_of.bounds[:-1]

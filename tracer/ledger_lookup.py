@@ -12,6 +12,7 @@ from probes.schema import Array, Table, size
 from tracer import evidence
 from tracer.chains import Translation
 from tracer.places import Places
+from tracer.tuples import mix
 
 # A NEW line is printed after its packet: 80 ms late and more under load. Before it only by what two clocks of one node may differ.
 LATE_NS, EARLY_NS = 10_000_000_000, 200_000_000
@@ -24,24 +25,26 @@ class Told(NamedTuple):
     """What a node's ledger tells of a tuple of a connection.
 
     It `became` others that the connection has too; it came `out_of` one, and was turned `into` one, when the connection began (-1 where
-    there is none, or none can be told); it was `kept` as it is.
+    there is none, or none can be told), of which the node saw it `halfway` (-1 where it did not); it was `kept` as it is.
     """
 
     became: tuple[int, ...] = ()
     out_of: int = -1
     into: int = -1
+    halfway: int = -1
     kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """`Told` of all places, as columns: `out_of`, `into` (int64) and `kept` (bool) have an entry per place.
+    """`Told` of all places, as columns: `out_of`, `into`, `halfway` (a place, int64) and `kept` (bool) have an entry per place.
 
     `places` has a place for each tuple that it became, in order, and `became` a place of the same connection that has that tuple.
     """
 
     out_of: Array
     into: Array
+    halfway: Array
     kept: Array
     places: Array
     became: Array
@@ -52,16 +55,17 @@ class Held:
         begin, after = np.searchsorted(self.places, (first, end)).tolist()
         for place, other in zip(self.places[begin:after].tolist(), code[self.became[begin:after]].tolist(), strict=True):
             became[place - first].append(other)
-        columns = (self.out_of[first:end].tolist(), self.into[first:end].tolist(), self.kept[first:end].tolist())
+        halfway = np.where(self.halfway[first:end] < 0, -1, code[self.halfway[first:end]])
+        columns = (each.tolist() for each in (self.out_of[first:end], self.into[first:end], halfway, self.kept[first:end]))
         return [Told(tuple(others), *rest) for others, *rest in zip(became, *columns, strict=True)]
 
 
-def held(entries: Table, seen: Places, start_ns: Array, end_ns: Array) -> Held:
+def held(entries: Table, seen: Places, tuples: Table, start_ns: Array, end_ns: Array) -> Held:
     """What `entries` have of places, but for half-translated copies; connections last from `start_ns` to `end_ns` (int64 ns of each)."""
     connection, nothing = seen.connection, np.full(len(seen.code), -1)
     if not size(entries):
         none = np.empty(0, "i8")
-        return Held(nothing, nothing, np.zeros(len(nothing), bool), none, none)
+        return Held(nothing, nothing, nothing, np.zeros(len(nothing), bool), none, none)
     start_ns, end_ns = start_ns[connection], end_ns[connection]
 
     def lasting(side: str) -> tuple[Array, Array]:
@@ -93,7 +97,28 @@ def held(entries: Table, seen: Places, start_ns: Array, end_ns: Array) -> Held:
     once = np.flatnonzero(np.diff(pair, prepend=-1))  # several nodes may have it
     back, before = lasting("after")
     back, before = (each[entries["before"][before] != entries["after"][before]] for each in (back, before))
-    return Held(nearest(back, before, "before"), nearest(place, entry, "after"), kept, place[pair[once]], whole[other[once]])
+    into = nearest(place, entry, "after")
+    return Held(nearest(back, before, "before"), into, _halfway(seen, into, tuples), kept, place[pair[once]], whole[other[once]])
+
+
+def _halfway(seen: Places, into: Array, tuples: Table) -> Array:
+    """For each place the one (int64, -1 none) of its node that has its source and already the destination that it was turned `into`.
+
+    That is what DNAT made of it: a bridge with br_netfilter shows it before SNAT.
+    """
+    found, place = np.full(len(into), -1), np.flatnonzero(into >= 0)
+    if not len(place):
+        return found
+    here = mix(seen.connection, seen.node, _end(tuples, "src", seen.code))
+    pair, other = _matches(mix(here[place], _end(tuples, "dst", into[place])), mix(here, _end(tuples, "dst", seen.code)))
+    halves = (other != place[pair]) & (seen.code[other] != into[place[pair]])
+    found[place[pair[halves]]] = other[halves]
+    return found
+
+
+def _end(tuples: Table, side: str, code: Array) -> Array:
+    """A hash (uint64) of the source or destination of tuples: address and port."""
+    return mix(*(tuples[name][code] for name in (f"{side}_hi", f"{side}_lo", f"{side[0]}port")))
 
 
 def _matches(keys: Array, others: Array) -> tuple[Array, Array]:
@@ -110,7 +135,7 @@ def completed(known: list[Translation], places: Sequence[Place], told: Sequence[
     """Complete and confirm `known` (translations of a connection, from packets) by what ledgers `told` of its `places`.
 
     Returns the translations and the node whose own socket the client is (its tuple before NAT is never on a wire; -1 where not so). Where
-    packets and ledger disagree on a node, the ledger's entry counts if both its tuples were seen.
+    packets and ledger disagree on a node, the ledger's entry counts if both its tuples were seen, or the packets' is halfway to it.
     """
     codes = {code for _, code in places}
     found: Found = {
@@ -119,11 +144,12 @@ def completed(known: list[Translation], places: Sequence[Place], told: Sequence[
         for after in each.became
     }
     settled = {node for node, _, _ in found}
+    halves = {(node, code, each.halfway) for (node, code), each in zip(places, told, strict=True)}
     for translation in known:
         key = translation.node, translation.before, translation.after
         if key in found:
             found[key].evidence |= translation.evidence
-        elif translation.node not in settled:
+        elif translation.node not in settled and key not in halves:
             found[key] = translation
     origin = _add_unseen(found, places, codes, told)
     return list(found.values()), origin

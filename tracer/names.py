@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from probes.addresses import Address, text
+from probes.addresses import Address, endpoint, text
 from probes.decode.link import ALL_INTERFACES
 from probes.decode.numbers import IN, OUT, PROTOCOL_NAMES
 from probes.links import Link
-from probes.schema import Table
+from probes.schema import Array, Table
 from tracer import evidence
+from tracer.arrival import arrived
 from tracer.cluster import Owner, ServicePort, Timeline
 from tracer.origin import INITIAL_TTLS, FirstPacket, could_be_door, masqueraded
 from tracer.pipeline import Reconstruction
@@ -27,7 +28,8 @@ INSIDE_POD = ""
 class Named:
     """One connection with names. `original` and `translated` are tuple codes, -1 where honesty forbids to tell.
 
-    `source` is the tuple whose source is the client's address: `original`, or the first one seen where only its destination is in doubt.
+    `source` is the tuple whose source is the client's address: `original`, or the first one seen where only its destination is in doubt;
+    `target` that whose destination is the server's: `translated`, or the last one seen where only its source is in doubt.
     """
 
     original: int
@@ -39,6 +41,7 @@ class Named:
     server: Owner | None = None
     service: ServicePort | None = None
     direct: bool = False  # reached without a Service's address
+    target: int = -1
     candidates: list[int] = field(default_factory=list)  # tuples that `original` could be
     problems: list[str] = field(default_factory=list)
 
@@ -82,28 +85,36 @@ class Naming:
         self.traced, self.timeline, self.around = traced, timeline, around
         self._columns = {name: column.tolist() for name, column in traced.connections.items()}
         self._sources, self._destinations = (_ends(traced.tuples, side) for side in ("src", "dst"))
+        self._knows_services = any(True for _ in timeline.objects("Service"))
         self._captured = {point.node for point in traced.points}
         self._own_addresses = {node: {a for link in known.values() for a in link.addresses} for node, known in links.items()}
         self._request, self._answer = (_first_packets(traced.hops, reply=reply) for reply in (False, True))
         self._unmasked = _unmasked(traced)
-        self._doors = self._find_doors(links)
+        inside, possible = self._kinds_of_points(links)
+        self._doors = self._find_doors(inside, possible)
+        final, asked = arrived(traced, inside, possible & np.array([point.interface != "any" for point in traced.points], bool))
+        self._final, self._asked = final.tolist(), asked.tolist()
         self._original_on: dict[int, set[str]] = {}  # nodes whose ledger has a tuple as an original one
         for node, before in zip(traced.entries["node"].tolist(), traced.entries["before"].tolist(), strict=True):
             self._original_on.setdefault(before, set()).add(traced.nodes[node])
 
-    def _find_doors(self, links: Mapping[str, Mapping[int, Link]]) -> dict[int, set[str]]:
-        """Nodes where a packet of each connection's client was seen as its sender made it: coming into the node from a pod of it.
-
-        A capture of no node's is taken inside a pod, where its packets go out: that is INSIDE_POD.
-        """
-        traced, observations, points = self.traced, self.traced.observations, self.traced.points
+    def _kinds_of_points(self, links: Mapping[str, Mapping[int, Link]]) -> tuple[Array, Array]:
+        """Which observation points are inside a pod, as a capture of no node's is; which may see a pod's packet as the pod made it."""
+        points = self.traced.points
         nodes = {str(item.get("metadata", {}).get("name")) for item in self.timeline.objects("Node")}
         kinds = [link.kind if (link := links.get(point.node, {}).get(point.ifindex)) else None for point in points]
         inside = np.array([point.node not in nodes for point in points], bool)
         # of a node's Ethernet capture that names no interface nobody knows where it was taken
         placed = np.array([point.interface != "any" or point.link_type in ALL_INTERFACES for point in points], bool)
         possible = np.array([could_be_door(point.interface, kind) for point, kind in zip(points, kinds, strict=True)], bool)
-        possible &= inside | placed
+        return inside, possible & (inside | placed)
+
+    def _find_doors(self, inside: Array, possible: Array) -> dict[int, set[str]]:
+        """Nodes where a packet of each connection's client was seen as its sender made it: coming into the node from a pod of it.
+
+        A capture of no node's is taken inside a pod, where its packets go out: that is INSIDE_POD.
+        """
+        traced, observations, points = self.traced, self.traced.observations, self.traced.points
         rows = traced.sighting_rows
         point = observations["point"][rows]
         fresh = np.isin(observations["ttl"][rows], INITIAL_TTLS) & (observations["tunnel"][rows] == 0)
@@ -137,8 +148,10 @@ class Naming:
             self._judge_origin(named, connection, start_ns, protocol)
         if named.original >= 0:
             self._name_service(named, connection, start_ns, protocol)
+        named.target = named.translated
         if named.translated >= 0:
-            address, port = self._destinations[named.translated]
+            self._judge_arrival(named, connection, start_ns)
+            address, port = self._destinations[named.target]
             when = answer_ns if answer_ns >= 0 else start_ns
             named.server = self.timeline.owner(address, when, port, protocol) or self.timeline.owner(address, start_ns, port, protocol)
         return named
@@ -157,7 +170,11 @@ class Naming:
             named.problems.append(f"no Service has port {port}/{protocol} at {text(*address)}")
             if named.translated == named.original:
                 named.translated = -1
-        elif not timeline.empty:
+        elif timeline.empty:
+            return
+        elif named.translated >= 0 and self._destinations[named.translated] != (address, port):
+            named.problems.append(f"{endpoint(*address, port)} was translated, and no Service is known that has it")
+        elif self._knows_services or self._is_pod(address, start_ns):
             named.direct = True
             backed = timeline.services_of_endpoint(address, port, protocol, start_ns)
             if len(backed) == 1 and backed[0].headless:
@@ -192,6 +209,22 @@ class Naming:
         named.original = -1
         if client is None or client.kind != "pod":  # DNAT keeps the source; only a masquerade hides it, and never behind a pod's address
             named.client, named.source = self._masqueraded_client(connection, start_ns)
+
+    def _judge_arrival(self, named: Named, connection: int, start_ns: int) -> None:
+        """Take `translated` back where its source may be translated, or was translated back, past the last observation point."""
+        if self._final[connection] or self.timeline.empty:
+            return
+        (src, _), (dst, _) = self._sources[named.translated], self._destinations[named.translated]
+        if self._asked[connection]:
+            client, server = (self.timeline.owner(address, start_ns) for address in (src, dst))
+            from_pod, to_pod = (owner is not None and owner.kind == "pod" for owner in (client, server))
+            stays = client is not None and server is not None and server.kind == "node" and client.node == server.node
+            if src != dst and (not from_pod or to_pod or stays):
+                return
+        elif named.translated == self._columns["first_seen"][connection]:
+            return  # only answers were seen at all
+        named.translated = -1
+        named.problems.append(f"{text(*src)} may have been translated behind every observation point; the tuple after it was not seen")
 
     def _masqueraded_client(self, connection: int, start_ns: int) -> tuple[Owner | None, int]:
         """Whom a masquerade hides, where the answer was seen past it: the client, and the tuple whose source it is; else None, -1.

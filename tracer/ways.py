@@ -99,6 +99,7 @@ def alike(known: Evidence, tuples: Table, of: Slots) -> Array:
     turn[passed.place_of] = np.arange(len(passed.place_of)) - np.repeat(passed.at[:-1], np.diff(passed.at))
     numbers = [of.same[of.bounds[connection] + within + number * count] for number in range(3)]
     whether = places.copy + 2 * held.kept + 4 * ((places.asked_at >= 0) & (places.answered_at >= 0))
+    numbers.append(np.where(held.halfway < 0, -1, within[held.halfway]))
     hashes = np.add.reduceat(mix(within, known.rank, *numbers, *ends, turn, whether), begin) if len(begin) else np.empty(0, "u8")
     np.add.at(hashes, connection[held.places], mix(*(within[each] for each in (held.places, held.became)), np.ones_like(held.places)))
     one, other, faster = _faster(known)

@@ -25,7 +25,7 @@ from tracer.trace import Trace
 from tracer.tuples import FIELDS
 
 SHOWN = ("direction", "frame", "point", "outer", "tunnel", "vni", "src_hi", "src_lo", "dst_hi", "dst_lo")  # columns of observations
-_CODES = ("original", "translated", "source")  # of Named
+_CODES = ("original", "translated", "source", "target")  # of Named
 _ENDS = ("client_socket", "server_socket")
 
 
@@ -147,9 +147,9 @@ def _named(parts: Sequence[Part], order: Array, tuples: list[int]) -> list[Named
     return [
         Named(
             original, translated, 0.0, 0, source, None if client < 0 else owners[client], None if server < 0 else owners[server],
-            None if service < 0 else services[service],
+            None if service < 0 else services[service], target=target,
         )
-        for original, translated, source, client, server, service in zip(*columns, strict=True)
+        for original, translated, source, target, client, server, service in zip(*columns, strict=True)
     ]  # fmt: skip
 
 

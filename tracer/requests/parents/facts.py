@@ -103,4 +103,4 @@ def _ends(traced: Reconstruction, named: Named) -> tuple[str | None, str | None,
     def address(code: int, side: str) -> str | None:
         return text(int(tuples[f"{side}_hi"][code]), int(tuples[f"{side}_lo"][code])) if code >= 0 else None
 
-    return address(named.source, "src"), address(named.translated, "src"), address(named.translated, "dst"), address(named.original, "dst")
+    return address(named.source, "src"), address(named.translated, "src"), address(named.target, "dst"), address(named.original, "dst")

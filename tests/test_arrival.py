@@ -1,0 +1,93 @@
+"""Is the last tuple seen what the server's socket has? What a node may still translate, and what answers show half-translated."""
+
+from __future__ import annotations
+
+import pytest
+from cluster_objects import NOON, endpoint_slice, listed, node, pod, service
+from wire import START_NS, Row, packet, traced, tuple_of
+
+from probes.decode.numbers import IN, OUT
+from tracer.cluster import Timeline
+from tracer.names import Named, Naming
+from tracer.pipeline import Reconstruction
+from tracer.surroundings import Surroundings
+
+POINTS = ("node-a/veth1", "node-a/cni0", "node-a/eth0", "node-b/eth0")
+VETH, BRIDGE, WIRE, OTHER = range(4)
+NOON_MS = NOON * 1000 - START_NS / 1e6 + 30_000
+POD, WEB, OUTSIDE, CLIENT = "10.244.0.3:40000", "10.244.0.4:8080", "203.0.113.9:443", "203.0.113.9:40000"
+NODE_PORT, VIP, OWN, NEXT = "172.30.0.11:30080", "10.96.0.7:80", "172.30.0.11:10250", "172.30.0.12:10250"
+CLUSTER = [
+    node("node-a", "172.30.0.11", "10.244.0.0/24"), node("node-b", "172.30.0.12", "10.244.1.0/24"),
+    pod("toolbox", "10.244.0.3"), pod("web-1", "10.244.0.4"),
+]  # fmt: skip
+SERVICES = [
+    service(
+        "web", "10.96.0.7", type="NodePort", ports=[{"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080, "nodePort": 30080}]
+    ),
+    endpoint_slice("web", "10.244.0.4"),
+]
+Sighting = tuple[int, int, str, str, str]  # (point, direction, source, destination, flags)
+ASKED: list[Sighting] = [(WIRE, IN, CLIENT, NODE_PORT, "S")]
+ANSWERED: Sighting = (WIRE, OUT, NODE_PORT, CLIENT, "SA")
+
+
+def told(*sightings: Sighting, services: bool = True) -> tuple[Named, Reconstruction]:
+    """The names of the one connection that these are packets of."""
+    rows: list[Row] = [
+        packet(
+            NOON_MS + at / 100, src, dst, flags, point=point, direction=way, ip_id=9,
+            **({"seq": 900, "ack": 101, "tsval": 6, "tsecr": 5} if flags == "SA" else {"seq": 100, "tsval": 5}),
+        )
+        for at, (point, way, src, dst, flags) in enumerate(sightings)
+    ]  # fmt: skip
+    found = traced(rows, *POINTS)
+    timeline = Timeline(listed(*CLUSTER, *(SERVICES if services else [])))
+    (named,) = Naming(found, timeline, {}, Surroundings({}, frozenset({"node-a"}))).all()
+    return named, found
+
+
+@pytest.mark.parametrize(
+    ("sightings", "known"),
+    [
+        pytest.param([(VETH, IN, POD, OUTSIDE, "S")], False, id="may-be-masqueraded"),
+        pytest.param([(VETH, IN, POD, OUTSIDE, "S"), (VETH, OUT, OUTSIDE, POD, "SA")], False, id="answered-within-the-node"),
+        pytest.param([(VETH, IN, POD, OUTSIDE, "S"), (WIRE, OUT, POD, OUTSIDE, "S")], True, id="left-the-node-as-it-was"),
+        pytest.param([(VETH, IN, POD, OUTSIDE, "S"), (WIRE, IN, OUTSIDE, POD, "SA")], True, id="answered-from-outside"),
+        pytest.param([(VETH, IN, POD, NEXT, "S")], False, id="to-another-node"),
+        pytest.param([(VETH, IN, POD, OWN, "S"), (VETH, OUT, OWN, POD, "SA")], True, id="to-its-own-node"),
+        pytest.param([(VETH, IN, POD, WEB, "S")], True, id="to-a-pod"),
+        pytest.param([(VETH, IN, POD, VIP, "S"), (BRIDGE, IN, POD, "10.244.0.3:8080", "S")], False, id="to-itself-by-a-service"),
+        pytest.param([*ASKED, (BRIDGE, IN, WEB, CLIENT, "SA"), ANSWERED], False, id="an-answer-on-a-bridge"),
+        pytest.param([*ASKED, (VETH, IN, WEB, CLIENT, "SA"), ANSWERED], True, id="an-answer-from-its-pod"),
+        pytest.param([*ASKED, (BRIDGE, OUT, CLIENT, WEB, "S")], True, id="asked-on-a-bridge"),
+    ],
+)
+def test_what_nothing_could_translate_any_more_is_the_server_s(sightings: list[Sighting], known: bool) -> None:
+    named, found = told(*sightings)
+    last = next((tuple_of(found, code) for code in [named.target] if code >= 0), None)
+    assert last is not None
+    assert (named.translated >= 0) == known
+    assert named.translated in {named.target, -1}
+    assert any("behind every observation point" in problem for problem in named.problems) != known
+
+
+def test_whose_answer_it_is_is_known_where_its_source_is_in_doubt() -> None:
+    named, found = told(*ASKED, (BRIDGE, IN, WEB, CLIENT, "SA"), ANSWERED)
+    assert (named.server and named.server.name, tuple_of(found, named.target)) == ("web-1", f"{CLIENT} > {WEB}")
+
+
+@pytest.mark.parametrize("services", [True, False])
+def test_what_was_translated_was_not_asked_for_directly(services: bool) -> None:
+    named, _ = told((VETH, IN, POD, VIP, "S"), (BRIDGE, IN, POD, WEB, "S"), services=services)
+    assert (named.service and named.service.name) == ("web" if services else None)
+    assert not named.direct
+    assert ("10.96.0.7:80 was translated, and no Service is known that has it" in named.problems) != services
+
+
+@pytest.mark.parametrize(
+    ("asked", "services", "direct"), [(WEB, False, True), (VIP, False, False), (OUTSIDE, False, False), (OUTSIDE, True, True)]
+)
+def test_without_services_only_a_pod_is_asked_directly(asked: str, services: bool, direct: bool) -> None:
+    named, _ = told((VETH, IN, POD, asked, "S"), services=services)
+    assert named.direct == direct
