@@ -268,12 +268,21 @@ def exchanged(chance: random.Random, workers: int, *, noise: float) -> tuple[lis
 def test_workers_are_counted_and_told_apart(workers: int, seed: int) -> None:
     down, up, probability, truth = exchanged(random.Random(seed), workers, noise=0.1)
     columns = np.array(down), np.array(up), np.array(probability)
-    assert order.workers(*columns) == workers
-    found = order.memberships(*columns, workers).tolist()
+    member, count = order.workers(*columns)
+    assert count == workers
+    found = member.tolist()
     used = sorted(set(up))
     assert len({(truth[each], found[each]) for each in used}) == workers == len({found[each] for each in used})
 
 
 def test_one_connection_tells_nothing_of_workers() -> None:
     one = np.zeros(5, "i8")
-    assert order.workers(one, np.arange(5), np.ones(5)) == order.workers(np.arange(5), one, np.ones(5)) == 1
+    for down, up in ((one, np.arange(5)), (np.arange(5), one)):
+        member, count = order.workers(down, up, np.ones(5))
+        assert (member.tolist(), count) == ([0] * (max(up) + 1), 1)
+
+
+def test_the_likeliest_pair_of_each_call() -> None:
+    call, probability = np.array([0, 0, 2, 2, 2, 5]), np.array([0.5, 0.5, 0.1, 0.6, 0.3, 0.0])
+    assert order.likeliest(call, probability).tolist() == [1, 3, 5]
+    assert order.likeliest(call[:0], probability[:0]).tolist() == []

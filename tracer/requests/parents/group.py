@@ -10,7 +10,7 @@ from probes.schema import Array
 from tracer.requests.parents import order
 from tracer.requests.parents.linkage import Comparison, scores, weights
 from tracer.requests.parents.matching import marginals
-from tracer.requests.parents.rivals import rivals
+from tracer.requests.parents.rivals import rivals, side_by_side
 from tracer.requests.parents.ways import shares
 
 ROUNDS, SETTLED = 20, 0.002
@@ -116,37 +116,34 @@ def _iterated(group: Group, probability: Array) -> list[Comparison]:
 
 
 def _order(group: Group, probability: Array) -> list[Comparison]:
-    best = np.full(group.calls, -1, "i8")
-    rank = np.lexsort((probability, group.call))
-    best[group.call[rank]] = rank  # the last of each call is its likeliest
-    chosen = best[best >= 0]
+    chosen = order.likeliest(group.call, probability)
     member, same = _workers(group, probability)
     came, went = group.response
     pairs = group.pod[group.call] * (order.MOST_WORKERS + 1) + member[group.upstream[group.call]]
-    found = [same] if same is not None else []
-    for name, when_came, when_went in (
-        ("response order", came[group.call], went[group.parent]),
-        ("request order", group.request[0][group.parent], group.request[1][group.call]),
-    ):
+
+    def in_order(times: tuple[str, Array, Array]) -> Comparison:
+        name, when_came, when_went = times
         known = (when_came >= 0) & (when_went >= 0)
         use = chosen[known[chosen]]
         use = use[np.lexsort((when_came[use], pairs[use]))]
         own = np.full(group.calls, -1, "i8")
         own[group.call[use]] = np.arange(len(use))
         over = order.overtakings(when_came, when_went, pairs, when_came[use], when_went[use], pairs[use], own[group.call])
-        level = np.where(known, order.levels(over), order.LEVELS)
-        found.append(
-            Comparison(
-                name,
-                level,
-                (0.7, 0.12, 0.06, 0.05, 0.03, 0.02, 0.02),
-                (0.2, 0.1, 0.1, 0.2, 0.18, 0.2, 0.02),
-                20.0,
-                ("order",) + (None,) * 6,
-                unknown=order.LEVELS,
-            )
+        return Comparison(
+            name,
+            np.where(known, order.levels(over), order.LEVELS),
+            (0.7, 0.12, 0.06, 0.05, 0.03, 0.02, 0.02),
+            (0.2, 0.1, 0.1, 0.2, 0.18, 0.2, 0.02),
+            20.0,
+            ("order",) + (None,) * 6,
+            unknown=order.LEVELS,
         )
-    return found
+
+    times = (
+        ("response order", came[group.call], went[group.parent]),
+        ("request order", group.request[0][group.parent], group.request[1][group.call]),
+    )
+    return [*([same] if same is not None else []), *side_by_side(in_order, times, len(pairs))]
 
 
 def _workers(group: Group, probability: Array) -> tuple[Array, Comparison | None]:
@@ -163,11 +160,10 @@ def _workers(group: Group, probability: Array) -> tuple[Array, Comparison | None
             np.unique(group.downstream[group.parent[at]], return_inverse=True),
             np.unique(group.upstream[group.call[at]], return_inverse=True),
         )
-        count = order.workers(down[1], up[1], probability[at])
+        mine, count = order.workers(down[1], up[1], probability[at])
         if count < 2:
             continue
         several = True
-        mine = order.memberships(down[1], up[1], probability[at], count)
         member[up[0]] = mine
         # the vote of each downstream connection, without the request in question
         votes = np.zeros((len(down[0]), count))

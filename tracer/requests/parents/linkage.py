@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from probes.jit import bare
 from probes.schema import Array
+from tracer.requests.parents.rivals import side_by_side
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +44,42 @@ def weights(comparisons: Sequence[Comparison], probability: Array) -> list[Array
 
     What a pair teaches does not count for itself: few pairs would else talk themselves into certainty.
     """
-    found = []
-    for each in comparisons:
-        level, count = each.levels, len(each.matched)
-        compared = np.arange(count) != each.unknown
-        matched = (np.bincount(level, weights=probability, minlength=count) + each.worth * np.array(each.matched)) * compared
-        unmatched = np.zeros(len(level)) if each.chance_known else 1 - probability
-        chance = (np.bincount(level, weights=unmatched, minlength=count) + each.worth * np.array(each.chance)) * compared
-        group = np.zeros(count, "i8") if each.groups is None else each.groups
-        of_matched, of_chance = np.bincount(group, weights=matched), np.bincount(group, weights=chance)
-        known = slice(None) if compared.all() else compared[level]
-        weight = np.zeros(len(level))
-        mine, its = probability[known], level[known]
-        ours = (matched[its] - mine) / (of_matched[group[its]] - mine)
-        others = (chance[its] - unmatched[known]) / (of_chance[group[its]] - unmatched[known])
-        weight[known] = np.log(ours) - np.log(others)
-        found.append(weight)
-    return found
+    unmatched, none = 1 - probability, np.zeros(len(probability))
+
+    def weight(each: Comparison) -> Array:
+        ours = _shares(each, probability, each.matched)
+        return ours - _shares(each, none if each.chance_known else unmatched, each.chance)
+
+    return side_by_side(weight, comparisons, len(probability))
+
+
+def _shares(each: Comparison, own: Array, believed: tuple[float, ...]) -> Array:
+    """The log (float64) of each pair's level's share of the `own` (of each pair), and of what is `believed` beforehand; 0 if unknown."""
+    counted, group = np.zeros(len(believed)), np.zeros(len(believed), "i8") if each.groups is None else each.groups
+    _count(each.levels, own, counted)
+    counted = (counted + each.worth * np.array(believed)) * (np.arange(len(believed)) != each.unknown)
+    share = np.empty(len(own))
+    _divide(each.levels, own, counted, np.bincount(group, weights=counted)[group], each.unknown, share)
+    return np.asarray(np.log(share, out=share))
+
+
+@bare
+def _count(level: Array, own: Array, counted: Array) -> None:
+    for pair in range(len(level)):
+        counted[level[pair]] += own[pair]
+
+
+@bare
+def _divide(level: Array, own: Array, counted: Array, of_all: Array, unknown: int, share: Array) -> None:
+    """Each pair's share: what was `counted` of its level without itself, of what was `of_all` of its group; 1 at the level `unknown`."""
+    for pair in range(len(level)):
+        at = level[pair]
+        share[pair] = 1.0 if at == unknown else (counted[at] - own[pair]) / (of_all[at] - own[pair])
 
 
 def scores(level_weights: Sequence[Array], count: int) -> Array:
     """The sum of all weights per pair (float64)."""
-    return np.asarray(np.sum([np.zeros(count), *level_weights], axis=0))
+    total = np.zeros(count)
+    for weight in level_weights:
+        total += weight
+    return total

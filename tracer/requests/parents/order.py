@@ -19,12 +19,31 @@ MOST_UPSTREAM = 1500  # connections on one side of the matrix that is decomposed
 LEVELS = 6  # of overtaking: 0, 1, 2, 3-4, 5-8, more
 
 
-def workers(downstream: Array, upstream: Array, probability: Array) -> int:
-    """How many workers exchange among themselves only: blocks in `probability` by downstream and upstream connection (from 0)."""
+@kernel
+def likeliest(call: Array, probability: Array) -> Array:
+    """The likeliest pair (int64) of each call, of equals the last; pairs are sorted by `call`."""
+    found, count = np.empty(len(call), np.int64), 0
+    for pair in range(len(call)):
+        if pair == 0 or call[pair] != call[pair - 1]:
+            count += 1
+            found[count - 1] = pair
+        elif probability[pair] >= probability[found[count - 1]]:
+            found[count - 1] = pair
+    return found[:count]
+
+
+def workers(downstream: Array, upstream: Array, probability: Array) -> tuple[Array, int]:
+    """Which worker each upstream connection belongs to (int64), by what it exchanged with whom, and how many workers there are.
+
+    Those exchange among themselves only: they are blocks in `probability` by downstream and upstream connection (from 0).
+    """
     matrix = _exchanged(downstream, upstream, probability)
+    none = np.zeros(matrix.shape[1], "i8")
     if min(matrix.shape) < 2 or min(matrix.shape) > MOST_UPSTREAM:
-        return 1
-    return int(np.clip(np.count_nonzero(_singular(_normalised(matrix))[0] > SAME_BLOCK), 1, MOST_WORKERS))
+        return none, 1
+    values, right = _singular(_normalised(matrix))
+    count = int(np.clip(np.count_nonzero(values > SAME_BLOCK), 1, MOST_WORKERS))
+    return (_memberships(right, count) if count > 1 else none), count
 
 
 def _exchanged(downstream: Array, upstream: Array, probability: Array) -> Array:
@@ -50,10 +69,8 @@ def _singular(matrix: Array) -> tuple[Array, Array]:
     return values, ((matrix.T @ vectors) / np.maximum(values, 1e-12)).T if wide else vectors.T
 
 
-def memberships(downstream: Array, upstream: Array, probability: Array, count: int) -> Array:
-    """Which of `count` workers each upstream connection belongs to (int64), from what it exchanged with whom."""
-    matrix = _normalised(_exchanged(downstream, upstream, probability))
-    right = _singular(matrix)[1]
+def _memberships(right: Array, count: int) -> Array:
+    """Which of `count` workers each upstream connection belongs to, by the right singular vectors."""
     place = right[:count].T
     place = place / np.maximum(np.linalg.norm(place, axis=1, keepdims=True), 1e-12)
     centres = [int(np.argmax(np.linalg.norm(right[:count].T, axis=1)))]
@@ -78,8 +95,10 @@ def overtakings(came: Array, went: Array, group: Array, chosen_came: Array, chos
     for here in range(1, len(latest)):
         if chosen_group[here] == chosen_group[here - 1]:
             latest[here] = max(latest[here], latest[here - 1])
+    low = 0
     for index in range(len(came)):
-        low, high = 0, len(chosen_came)
+        as_before = index > 0 and group[index] == group[index - 1] and came[index] == came[index - 1]
+        low, high = (low, low) if as_before else (0, len(chosen_came))
         while low < high:
             middle = (low + high) // 2
             if chosen_group[middle] < group[index] or (chosen_group[middle] == group[index] and chosen_came[middle] < came[index]):

@@ -10,11 +10,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
 from probes.schema import Array
 
+Share = TypeVar("Share")
+Result = TypeVar("Result")
 LEAST_AT_ONCE = 2000  # pairs, for a thread
 _PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -64,13 +67,10 @@ def labels(call: Array, slot: Array, exclusive: Array) -> Array:
         label = lower
 
 
-def side_by_side(work: Callable[[Array], None], shares: Sequence[Array]) -> None:
-    """Do the `work` of all shares, each of which has results of its own to write to."""
-    threads = min(_PROCESSORS, len(shares))
+def side_by_side(work: Callable[[Share], Result], shares: Sequence[Share], pairs: int = LEAST_AT_ONCE) -> list[Result]:
+    """What the `work` gives for each of all shares, none of which writes to what is another's; by one thread if `pairs` are few."""
+    threads = min(_PROCESSORS, len(shares), 1 + pairs // LEAST_AT_ONCE)
     if threads < 2:
-        for share in shares:
-            work(share)
-        return
+        return list(map(work, shares))
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(work, shares):
-            pass
+        return list(pool.map(work, shares))
