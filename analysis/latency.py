@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
+
+import numpy as np
+
+from analysis.ends import Ends
+from probes.schema import Array, Table
 
 Record = dict[str, Any]
 DATABASES = frozenset({"mysql", "postgresql", "redis", "mongodb", "kafka", "amqp", "nats"})
@@ -40,13 +44,17 @@ def journey(doors: Doors, client: str | None, server: str | None, uncertainty: i
     ]
 
 
-def nat_parts(hops: Sequence[Record], resolution: int, *, first_packet: bool) -> list[Record]:
-    """From the last sighting before a translation to the first one behind it, on one node."""
-    found = []
-    for before, after in pairwise(hops):
-        rewritten = (before["src"], before["dst"]) != (after["src"], after["dst"])
-        if rewritten and before["node"] == after["node"] and before["path"] == after["path"] == "request":
-            found.append(part("nat", after["node"], before["time_ns"], after["time_ns"], resolution, first_packet=first_packet))
+def rewritings(ends: Ends, hops: Table, owners: Array, time_ns: Array) -> dict[int, list[tuple[int, int, int]]]:
+    """Where packets that asked were rewritten: node and times of the last sighting before and the first behind it, by owner of hops."""
+    asked = np.flatnonzero(hops["reply"] == 0)
+    before, after = asked[:-1], asked[1:]
+    code, node = hops["tuple"], hops["node"]
+    same = ends.same(code[before], "src", code[after], "src") & ends.same(code[before], "dst", code[after], "dst")
+    at = np.flatnonzero(~same & (node[before] == node[after]) & (owners[before] == owners[after]))
+    found: dict[int, list[tuple[int, int, int]]] = {}
+    columns = owners[before[at]], node[before[at]], time_ns[before[at]], time_ns[after[at]]
+    for owner, *rest in zip(*(column.tolist() for column in columns), strict=True):
+        found.setdefault(owner, []).append(tuple(rest))
     return found
 
 

@@ -13,8 +13,7 @@ import numpy as np
 
 from analysis.ends import Ends
 from analysis.failures import refusal, verdict
-from analysis.hop_texts import HopTexts
-from analysis.hops import HopRecords
+from analysis.hop_texts import HopTexts, one_clock
 from analysis.text_columns import alike, evidence_texts, some
 from analysis.translations import TranslationTexts
 from probes.addresses import endpoint
@@ -36,7 +35,8 @@ class RecordTexts:
     def __init__(self, trace: Trace) -> None:
         self.trace, self.ends = trace, Ends(trace.tables.tuples)
         tables = trace.tables
-        self._hops = HopTexts(trace, self.ends, HopRecords(trace, tables.hops, tables.hops["connection"], self.ends))
+        self._hops = HopTexts(trace, self.ends, tables.hops, tables.hops["connection"], tables.hops["connection"])
+        self._resolutions = np.array([point.resolution_ns for point in tables.points] or [0], "i8")
         self._translations = TranslationTexts(trace, self.ends)
         self._points = [f"{point.node}/{point.interface}" for point in tables.points]
 
@@ -65,7 +65,7 @@ class RecordTexts:
                 ', "ports": ', alike([service, server, reached], lambda row: json.dumps(_ports(named[row], int(reached[row])))),
                 ', "policies": ', self._policies(first, end), ', "translations": [',
                 (self._translations.texts(*translations[[0, -1]]).grouped(translations - translations[0]), np.arange(count)),
-                '], "hops": [', (self._hops.texts(*hops[[0, -1]]).grouped(hops - hops[0]), np.arange(count)),
+                '], "hops": [', (self._hop_texts(*hops[[0, -1]].tolist()).grouped(hops - hops[0]), np.arange(count)),
                 '], "packets": {"original": ', table["packets_original"], ', "reply": ', reply,
                 '}, "handshake_ns": ', np.where(handshake < 0, NULL, handshake), ', "retransmissions": ', table["retransmissions"],
                 ', "losses": ', self._losses(first, end), ', "latency": {"total_ns": ', end_ns - start_ns,
@@ -76,6 +76,11 @@ class RecordTexts:
                 self._failures(first, table["status"], named), ', "problems": ', self._problems(named, table["first_seen"]), "}",
             ],
         )  # fmt: skip
+
+    def _hop_texts(self, first: int, end: int) -> Rows:
+        """Rows `first` to `end` of HOPS."""
+        hops = self.trace.tables.hops
+        return self._hops.texts(first, end, hops["time_ns"][first:end], one_clock(hops, self._resolutions, first, end))
 
     def _owner(self, name: str, side: str, codes: Array, ids: Array, owners: list[Owner | None]) -> list[str | Texts]:
         """Who has the "src" or "dst" of a tuple, null without one. Owners are told apart by `ids`: all are kept by the trace."""

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Sequence
-from functools import cache, cached_property, partial
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 
 from analysis.blocks import Blocks
 from analysis.claims import ingress, route, true_client
-from analysis.hops import HopRecords
-from analysis.latency import DATABASES, Doors, covered, journey, nat_parts, part, shares
+from analysis.hop_texts import HopTexts, latency_texts
+from analysis.latency import DATABASES, Doors, covered, journey, part, rewritings, shares
 from analysis.records import CONFIDENT, Recorder
 from probes.addresses import parse
 from probes.decode.numbers import PROTOCOL_NAMES
 from probes.dissect import Exchange
-from probes.schema import Table, size
+from probes.schema import Array, Table, size
+from probes.text_rows import NULL
 from tracer.cluster import ServicePort
 from tracer.requests import RequestTrace
 from tracer.requests.moments import handshakes, logins
@@ -25,6 +27,7 @@ from tracer.requests.moments import handshakes, logins
 Record = dict[str, Any]
 Row = dict[str, int]
 MOST_CANDIDATES = 3
+_NO_HOPS = '"hops": []'
 
 
 class RequestRecorder:
@@ -40,13 +43,16 @@ class RequestRecorder:
         table, hops = found.requests.table, found.requests.hops
         self._columns = {name: table[name].tolist() for name in ("connection", "start_ns", "end_ns")}
         self._rows: Sequence[Row] = Blocks(size(table), lambda first, end: _rows(table, first, end))
-        connections = found.requests.table["connection"][hops["request"]]
-        self._hop_records = Blocks(size(hops), partial(self._make_hops, HopRecords(found.trace, hops, connections, self.connections.ends)))
-        self._aligned_hops = Blocks(len(self.connection_records), self._align_hops)
-        self._aligned_ns = hops["aligned_ns"].tolist()
-        self._resolutions = [found.trace.tables.points[point].resolution_ns for point in hops["point"].tolist()]
-        self._first_hop = np.searchsorted(hops["request"], np.arange(size(table) + 1)).tolist()
+        asked, ends, own = hops["request"], self.connections.ends, found.trace.tables.hops
+        self._hops = HopTexts(found.trace, ends, hops, table["connection"][asked], asked)
+        self._hop_texts = Blocks(size(table), self._write_hops)
+        self._resolutions = np.array([point.resolution_ns for point in found.trace.tables.points] or [0], "i8")[hops["point"]]
+        self._first_hop = np.searchsorted(asked, np.arange(size(table) + 1))
+        self._coarsest = _highest(self._resolutions, self._first_hop)
+        self._rewritten = rewritings(ends, hops, asked, hops["aligned_ns"])
+        self._opening_rewritten = rewritings(ends, own, own["connection"], found.clocks.align(own["node"], own["time_ns"]))
         self._apart = _uncertainties(found)
+        self._request_apart = self._apart["request"].tolist()
         self._handshakes = handshakes(found.passed.beginnings, found.clocks)
         self._logins = logins(found.passed.beginnings, found.clocks)
         self._gave_up = found.passed.gave_up
@@ -101,6 +107,15 @@ class RequestRecorder:
 
     def record(self, request: int) -> Record:
         """The record of one row of REQUESTS."""
+        return self.without_hops(request) | {"hops": json.loads(f"[{self._hop_texts[request]}]")}
+
+    def text(self, request: int, record: Record) -> str:
+        """The same as JSON, of what `without_hops` gave."""
+        before, after = json.dumps(record).split(_NO_HOPS, 1)  # no text has that in it: there, quotation marks are escaped
+        return f'{before}"hops": [{self._hop_texts[request]}]{after}'
+
+    def without_hops(self, request: int) -> Record:
+        """The record of one row of REQUESTS, but for its hops."""
         row = self._rows[request]
         whole = self.connection_records[row["connection"]]
         exchange = self.found.requests.exchange(request)
@@ -110,7 +125,7 @@ class RequestRecorder:
         record = {
             **whole, "id": self.ids[request], "connection": whole["id"], "parent": self.ids[self.parent[request]] if given else None,
             "trace": f"t{self.ids[self._root(request)][1:]}", "start_ns": row["start_ns"], "end_ns": row["end_ns"],
-            "service": self._service(request, whole), "hops": self._hop_records[self._hops(request)], "losses": losses,
+            "service": self._service(request, whole), "hops": [], "losses": losses,
             "retransmissions": whole["retransmissions"] if exchange is None else len(losses),
             "handshake_ns": whole["handshake_ns"] if row["number"] == 0 else None,
             "parent_evidence": self.found.parents.evidence.get(request, []) if candidates else [],
@@ -150,21 +165,21 @@ class RequestRecorder:
         recorded = np.array([loss["time_ns"]])
         return int(self.found.clocks.align(np.array([node]), recorded)[0]) if node >= 0 else int(recorded[0])
 
-    def _hops(self, request: int) -> slice:
-        return slice(self._first_hop[request], self._first_hop[request + 1])
-
-    def _make_hops(self, records: HopRecords, first: int, end: int) -> list[Record]:
-        """Hops `first` to `end` with latencies on the aligned clock: of each request those of its first byte, then of the response's."""
-        made = records.records(first, end)
-        columns = (self._aligned_ns[first:end], *(self._apart[name][first:end] for name in ("begin", "hop", "path")))
-        for hop, (record, time, begin, apart, since) in enumerate(zip(made, *columns, strict=True), first):
-            known = hop != begin and apart >= 0
-            latency = time - self._aligned_ns[hop - 1] if known else None
-            uncertainty = apart + self._resolutions[hop] if known else None
-            record["time_ns"], record["offset_ns"] = time, time - self._aligned_ns[begin] if since >= 0 else None
-            record["latency_ns"], record["uncertainty_ns"] = latency, uncertainty
-            record["separable"] = None if latency is None or uncertainty is None else latency > uncertainty
-        return made
+    def _write_hops(self, first: int, end: int) -> list[str]:
+        """The hops of requests `first` to `end`, of each those of its first byte, then of the response's, on the aligned clock."""
+        bounds = self._first_hop[first : end + 1]
+        low, high = bounds[[0, -1]].tolist()
+        times, rows = self.found.requests.hops["aligned_ns"], np.arange(low, high)
+        begin, apart, since = (self._apart[name][low:high] for name in ("begin", "hop", "path"))
+        known = (rows != begin) & (apart >= 0)
+        latency, uncertainty = times[rows] - times[rows - 1], apart + self._resolutions[rows]
+        separable = np.where(known, latency > uncertainty, 2)
+        columns = latency_texts(*(np.where(told, ns, NULL) for told, ns in (
+            (since >= 0, times[rows] - times[begin]), (known, latency), (known, uncertainty)
+        )))  # fmt: skip
+        columns += [', "separable": ', (["false", "true", "null"], separable)]
+        texts = self._hops.texts(low, high, times[low:high], columns).grouped(bounds - low)
+        return [str(texts.row(each), "ascii") for each in range(end - first)]
 
     @cached_property
     def _external_names(self) -> dict[int, Record]:
@@ -246,8 +261,8 @@ class RequestRecorder:
     def _latency(self, request: int, record: Record, row: Row, whole: Record) -> Record:
         doors, nodes = self._doors(request), self.trace.tables.nodes
         client, server = (nodes[row[name]] if row[name] >= 0 else None for name in ("client_node", "server_node"))
-        apart = self._apart["request"][request]
-        resolution = 2 * max(self._resolutions[self._hops(request)], default=0)
+        apart = self._request_apart[request]
+        resolution = 2 * self._coarsest[request]
         between = None if apart < 0 else apart + resolution
         spent = None if doors.arrival is None or doors.done is None else doors.done - doors.arrival
         below = [(self._columns["start_ns"][child], self._columns["end_ns"][child]) for child in self.children.get(request, ())]
@@ -260,7 +275,7 @@ class RequestRecorder:
             "shares": shares(request, self._doors, lambda each: self.children.get(each, [])) if request not in self.parent else None,
             "parts": [
                 *self._before(request, row, whole, client, resolution), *journey(doors, client, server, between, resolution),
-                *nat_parts(record["hops"], resolution, first_packet=opens), *self._waits(record, row, resolution),
+                *self._nat(self._rewritten.get(request, ()), resolution, first_packet=opens), *self._waits(record, row, resolution),
             ],
         }  # fmt: skip
 
@@ -278,16 +293,12 @@ class RequestRecorder:
             if row["connection"] in self._logins and not whole_connection:
                 found.append(part("login", client, self._logins[row["connection"]], row["start_ns"], resolution))
             if not whole_connection:
-                found += nat_parts(self._aligned_hops[row["connection"]], resolution, first_packet=True)
+                found += self._nat(self._opening_rewritten.get(row["connection"], ()), resolution, first_packet=True)
         return found
 
-    def _align_hops(self, first: int, end: int) -> list[list[Record]]:
-        """The hops of the first packet of connections `first` to `end` with their times on the reference clock."""
-        hops = [[hop for hop in whole["hops"] if hop["path"] == "request"] for whole in self.connection_records[first:end]]
-        numbers = {node: number for number, node in enumerate(self.trace.tables.nodes)}
-        node = np.array([numbers[hop["node"]] for some in hops for hop in some], "i8")
-        aligned = iter(self.found.clocks.align(node, np.array([hop["time_ns"] for some in hops for hop in some], "i8")).tolist())
-        return [[hop | {"time_ns": next(aligned)} for hop in some] for some in hops]
+    def _nat(self, rewritten: Iterable[tuple[int, int, int]], resolution: int, *, first_packet: bool) -> list[Record]:
+        nodes = self.trace.tables.nodes
+        return [part("nat", nodes[node], start, end, resolution, first_packet=first_packet) for node, start, end in rewritten]
 
     def _waits(self, record: Record, row: Row, resolution: int) -> list[Record]:
         return [
@@ -306,7 +317,14 @@ def _rounded(confidence: float) -> float:
     return math.floor(confidence * 1000) / 1000
 
 
-def _uncertainties(found: RequestTrace) -> dict[str, list[int]]:
+def _highest(values: Array, bounds: Array) -> list[int]:
+    """The highest of `values` (0 and more) between each of `bounds` and the next, 0 where there are none."""
+    found = np.zeros(len(bounds) - 1, "i8")
+    np.maximum.at(found, np.repeat(np.arange(len(found)), np.diff(bounds)), values)
+    return found.tolist()
+
+
+def _uncertainties(found: RequestTrace) -> Table:
     """How far off (ns) differences on the aligned clock may be, -1 where nothing ties the clocks together.
 
     `hop`: between a hop and the one before it; `path`: and the first of its path, which is hop `begin`; `request`: between both ends of a
@@ -319,8 +337,8 @@ def _uncertainties(found: RequestTrace) -> dict[str, list[int]]:
     client, server = table["client_node"], table["server_node"]
     ends = found.clocks.uncertainty(np.maximum(client, 0), np.maximum(server, 0), table["start_ns"])
     return {
-        "begin": first.tolist(),
-        "hop": found.clocks.uncertainty(np.roll(node, 1), node, time).tolist(),
-        "path": found.clocks.uncertainty(node[first], node, time).tolist(),
-        "request": np.where((client < 0) | (server < 0), -1, ends).tolist(),
+        "begin": first,
+        "hop": found.clocks.uncertainty(np.roll(node, 1), node, time),
+        "path": found.clocks.uncertainty(node[first], node, time),
+        "request": np.where((client < 0) | (server < 0), -1, ends),
     }  # fmt: skip

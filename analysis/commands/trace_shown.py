@@ -91,11 +91,11 @@ def requests(known: Answers, min_confidence: float, filters: Callable[[int], Fil
         recorder = RequestRecorder(known.requests(), min_confidence)
         return from_records(recorder.connection_records, list(recorder), not_seen(told))
 
-    return Shown(lambda: map(str.encode, chosen), len(chosen), told, tables, depths)
+    return Shown(lambda: chosen, len(chosen), told, tables, depths)
 
 
-def _recorded(min_confidence: float, found: RequestTrace) -> tuple[list[str], dict[str, int], Record]:
-    """`(records as JSON, depth of each below its root by id, what was and was not seen)`."""
+def _recorded(min_confidence: float, found: RequestTrace) -> tuple[list[bytes], dict[str, int], Record]:
+    """`(records as JSON (ASCII), depth of each below its root by id, what was and was not seen)`."""
     from analysis.engine.request_records import write_records  # noqa: PLC0415 - imports are slow, --help is not
     from analysis.engine.room import processors  # noqa: PLC0415
     from analysis.filters import Filters  # noqa: PLC0415
@@ -106,7 +106,7 @@ def _recorded(min_confidence: float, found: RequestTrace) -> tuple[list[str], di
     with steps() as working:
         written = write_records(recorder, Filters(), processors(), working)
     told = summarise(found.trace) | {"requests": told_requests(found, written.tally)}
-    return [line.decode() for line in written.lines()], recorder.depths(), told
+    return list(written.lines()), recorder.depths(), told
 
 
 def write_summary(path: Path, told: Record) -> None:

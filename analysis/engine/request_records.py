@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import multiprocessing
 import os
 import tempfile
@@ -80,9 +79,9 @@ def _write(number: int) -> tuple[RequestTally, int]:
     os.lseek(files[number], 0, os.SEEK_SET)
     with os.fdopen(os.dup(files[number]), "wb") as out:
         for request in recorder.order[number * step : (number + 1) * step]:
-            record = recorder.record(request)
+            record = recorder.record(request) if tests else recorder.without_hops(request)
             tally.count(record)
             if all(test(record) for test in tests):
-                out.write(json.dumps(record).encode() + b"\n")
+                out.write(recorder.text(request, record | {"hops": []}).encode() + b"\n")
                 count += 1
     return tally, count

@@ -8,6 +8,7 @@ from typing import Any
 
 import dns.message
 import dns.rrset
+import numpy as np
 import packets as p
 import pytest
 from conftest import SAMPLES
@@ -18,7 +19,8 @@ from proxy_objects import NOW_NS, created
 from proxy_objects import ingress as ingress_object
 
 from analysis.claims import ingress, route, true_client
-from analysis.latency import SHARES, Doors, covered, nat_parts, shares
+from analysis.ends import Ends
+from analysis.latency import SHARES, Doors, covered, rewritings, shares
 from analysis.requests import RequestRecorder
 from probes.dissect import Exchange
 from tracer.bundle import read_bundle
@@ -273,19 +275,13 @@ def test_shares_of_a_tree_by_hand() -> None:
 
 
 def test_nat_is_between_the_sightings_around_it() -> None:
-    def hop(src: str, time_ns: int, node: str = "node-a", path: str = "request") -> Record:
-        return {"src": src, "dst": "d", "node": node, "path": path, "time_ns": time_ns}
-
-    hops = [
-        hop("a", 1),
-        hop("a", 3),
-        hop("b", 7),
-        hop("b", 9),
-        hop("c", 20, "node-b"),
-        hop("d", 30, path="reply"),
-        hop("e", 40, path="reply"),
-    ]
-    (found,) = nat_parts(hops, 2, first_packet=True)
-    assert (found["kind"], found["node"], found["start_ns"], found["end_ns"], found["first_packet"]) == ("nat", "node-a", 3, 7, True)
-    assert found["separable"]
-    assert not nat_parts(hops, 4, first_packet=True)[0]["separable"]
+    tuples = {name: np.full(5, 7, "u8") for name in ("src_hi", "src_lo", "dst_hi", "dst_lo")}
+    tuples |= {"sport": np.arange(5, dtype="u2"), "dport": np.full(5, 80, "u2")}
+    columns = {
+        "owner": [3, 3, 3, 3, 3, 3, 3, 5, 5], "tuple": [0, 0, 1, 1, 2, 3, 4, 0, 1], "node": [0, 0, 0, 0, 1, 1, 1, 1, 1],
+        "reply": [0, 0, 0, 0, 0, 1, 1, 0, 0], "time_ns": [1, 3, 7, 9, 20, 30, 40, 50, 60],
+    }  # fmt: skip
+    hops = {name: np.array(column) for name, column in columns.items()}
+    assert rewritings(Ends(tuples), hops, hops["owner"], hops["time_ns"]) == {3: [(0, 3, 7)], 5: [(1, 50, 60)]}
+    none = {name: column[:0] for name, column in hops.items()}
+    assert rewritings(Ends(tuples), none, none["owner"], none["time_ns"]) == {}
