@@ -16,7 +16,7 @@ import pytest
 from conftest import ROOT, SAMPLES, Hopline
 
 ENTRY = [sys.executable, "-c", "from analysis.commands import main; main()"]
-OK, PROBLEMS, USAGE, INPUT, OUTPUT = range(5)
+OK, PROBLEMS, USAGE, INPUT = range(4)
 BUNDLE = SAMPLES / "iptables"
 CAPTURE = BUNDLE / "node-a.pcap"
 LINK_TYPE_AT = 20  # in a pcap file's header
@@ -194,22 +194,6 @@ def test_an_archive_says_what_could_not_be_read(bundle: Path, tmp_path: Path, ho
     assert run.code == PROBLEMS
     assert "node-a.pcap at 49" in run.err
     assert "cluster.json: the file is empty" in run.err
-
-
-PRINTING = (
-    ["trace", BUNDLE, "--l4-only"], ["trace", BUNDLE, "--l4-only", "--json"], ["show", BUNDLE, "c1"], ["explain", BUNDLE, "r1"],
-    ["explain", BUNDLE, "r1", "--json"], ["report", BUNDLE, "--l4-only", "-o", "-"], ["clocks", BUNDLE], ["clocks", BUNDLE, "--json"],
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("command", PRINTING, ids=lambda command: " ".join(map(str, (command[0], *command[2:]))))
-def test_a_full_disk_is_said(command: list[str | Path]) -> None:
-    with Path("/dev/full").open("w") as full:
-        run = subprocess.run([*ENTRY, *command], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert (run.returncode, run.stderr.splitlines()[-1]) == (
-        OUTPUT, "hopline: output cannot be written: No space left on device (check where it goes to, and the free space there)",
-    )  # fmt: skip
-    assert "Traceback" not in run.stderr
 
 
 @pytest.mark.parametrize("option", [[], ["--parquet"], ["--summary"]], ids=["input", "parquet", "summary"])

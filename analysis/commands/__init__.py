@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated
@@ -17,7 +18,8 @@ from analysis.commands.collect import collect
 from analysis.commands.compare import compare
 from analysis.commands.doctor import doctor
 from analysis.commands.explain import explain
-from analysis.commands.options import EXIT_USAGE
+from analysis.commands.options import EXIT_OUTPUT, EXIT_USAGE
+from analysis.commands.output import ended, open_streams
 from analysis.commands.record import record
 from analysis.commands.report import report
 from analysis.commands.show import show
@@ -29,6 +31,7 @@ from probes import code_folders
 
 FEW_FUNCTIONS = 5  # are compiled in a second or two
 MORE_FUNCTIONS = 25
+_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)  # where standard output is full, broken or closed
 
 app = typer.Typer(
     name="hopline",
@@ -72,6 +75,7 @@ def _compiling(functions: int) -> None:
 
 def main() -> None:
     """The `hopline` command."""
+    open_streams()
     if sys.argv[1:2] not in (["record"], ["agent"]):  # which tell events, as JSON
         code_folders.tell.append(_compiling)
     # Our matrices are small; threads of OpenBLAS that spin until the others are done took forty times the work on a busy machine.
@@ -81,8 +85,12 @@ def main() -> None:
         app.registered_commands, app.registered_groups = asked, []
     try:
         app()
-    except PermissionError as error:  # of a path that was named, looked at before anything is done
-        if error.filename is None:
+    except OSError as error:
+        if error.filename is None and error.errno in _NOT_WRITTEN:  # that of --help and --version
+            typer.echo(f"hopline: {ended(error)}", err=True)
+            sys.exit(EXIT_OUTPUT)
+        if error.filename is None or not isinstance(error, PermissionError):
             raise
+        # of a path that was named, looked at before anything is done
         typer.echo(f"hopline: {error.filename}: {error.strerror} (check its permissions and those of its folders)", err=True)
         sys.exit(EXIT_USAGE)

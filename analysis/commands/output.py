@@ -24,10 +24,38 @@ def printing() -> Iterator[None]:
     except OSError as error:
         if error.filename is not None:  # of a file, not of standard output
             raise
-        # The interpreter flushes stdout once more when it ends (Python docs, "Note on SIGPIPE").
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        said = ended(error)
         if not isinstance(error, BrokenPipeError):
-            fail(f"output cannot be written: {error.strerror or error} (check where it goes to, and the free space there)", EXIT_OUTPUT)
+            fail(said, EXIT_OUTPUT)
+
+
+def ended(error: OSError) -> str:
+    """What to say where standard output cannot be written; what is left to print goes nowhere from now on."""
+    # The interpreter flushes stdout once more when it ends (Python docs, "Note on SIGPIPE").
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return f"output cannot be written: {error.strerror or error} (check where it goes to, and the free space there)"
+
+
+def open_streams() -> None:
+    """Put something where a standard stream is closed (`>&-`): the next file opened had its number else. What is printed there fails."""
+    for name, flags, mode in (("stdin", os.O_WRONLY, "r"), ("stdout", os.O_RDONLY, "w"), ("stderr", os.O_WRONLY, "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.open(os.devnull, flags), mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - there until the end
+
+
+@contextlib.contextmanager
+def nothing_partial(folder: Path) -> Iterator[None]:
+    """Files are written into `folder` here, which may be new: where that fails or is interrupted, none of them stays."""
+    before = set(folder.iterdir()) if folder.is_dir() else None
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for path in set(folder.iterdir()) - (before or set()):
+                path.unlink()
+            if before is None:
+                folder.rmdir()
+        raise
 
 
 def refuse_existing(path: Path | None, *, force: bool) -> None:

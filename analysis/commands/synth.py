@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from analysis.commands.options import EXIT_OUTPUT, EXIT_USAGE, fail
+from analysis.commands.output import nothing_partial
 
 if TYPE_CHECKING:
     from analysis.synth import Amount, Written
@@ -58,7 +59,7 @@ def synth(
     amount = Amount(packets, REQUESTS if packets is None and duration is None and requests is None else requests, duration)
     options = Options(seed, nodes, services, pods, mode, proxies, rate, skew, loss, gso, reuse, snaplen, l4_only)
     try:
-        with _progress(amount) as update:
+        with nothing_partial(output), _progress(amount) as update:
             written = synthesise(options, amount, output, update)
     except ValueError as error:
         fail(str(error), EXIT_USAGE)

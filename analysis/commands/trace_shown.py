@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.commands.options import EXIT_OUTPUT, fail, read, steps
-from analysis.commands.output import printing, write_whole
+from analysis.commands.output import nothing_partial, printing, write_whole
 from analysis.commands.parts import How, request_parts, trace_parts
 
 if TYPE_CHECKING:
@@ -119,7 +119,8 @@ def write_tables(folder: Path, shown: Shown) -> None:
     from analysis.parquet import write_parquet  # noqa: PLC0415
 
     try:
-        write_parquet(folder, shown.tables())
+        with nothing_partial(folder):
+            write_parquet(folder, shown.tables())
     except OSError as error:
         fail(f"{folder} cannot be written: {error.strerror or error} (check the folder and its free space)", EXIT_OUTPUT)
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -62,8 +62,13 @@ def stitch_to_files(work: Work, part: int, packets: Table, folder: Path) -> Stit
 def whole(path: Path) -> Iterator[IO[bytes]]:
     """A file to be written, that is there when all of it is."""
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with unfinished.open("wb") as out:
-        yield out
+    try:
+        with unfinished.open("wb") as out:
+            yield out
+    except BaseException:
+        with suppress(OSError):  # what could not be written whole takes no space
+            unfinished.unlink()
+        raise
     unfinished.rename(path)
 
 
