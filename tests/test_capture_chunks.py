@@ -95,10 +95,8 @@ def test_a_file_is_read_from_where_it_stands(at_once: list[dict[str, Any]], tmp_
 
 
 @pytest.mark.parametrize("moves_pages", [True, False])
-@pytest.mark.parametrize("large_bytes", [1 << 15, 1 << 18, 1 << 30])
-def test_columns_keep_their_rows_however_they_grow(monkeypatch: pytest.MonkeyPatch, large_bytes: int, moves_pages: bool) -> None:
+def test_columns_keep_their_rows_however_they_grow(monkeypatch: pytest.MonkeyPatch, moves_pages: bool) -> None:
     monkeypatch.setattr(columns, "MOVES_PAGES", moves_pages)
-    monkeypatch.setattr(columns, "LARGE_BYTES", large_bytes)
     chance = np.random.default_rng(7)
     grown, rows = columns.Columns(OBSERVATIONS), empty_rows(20_011)
     expected: dict[str, list[Any]] = {name: [] for name in OBSERVATIONS.empty()}

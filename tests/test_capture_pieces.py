@@ -53,17 +53,16 @@ def test_pieces_are_the_whole(file: bytes, frames: int, chunk: int, threads: int
 
 
 @pytest.fixture
-def large_pages() -> Iterator[KeptPages]:
-    """What is kept of tables where every column is large."""
+def kept_pages() -> Iterator[KeptPages]:
+    """What is kept of tables, of which every column is."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(columns, "HUGE_BYTES", mmap.PAGESIZE)
-        patched.setattr(columns, "LARGE_BYTES", 1)
+        patched.setattr(columns, "KEPT_BYTES", 1)
         patched.setattr(columns, "SMALL_BYTES", 0)
         patched.setattr(columns, "KEPT", kept := KeptPages(1 << 30))
         yield kept
 
 
-def test_memory_of_earlier_tables_does_not_show(large_pages: KeptPages) -> None:
+def test_memory_of_earlier_tables_does_not_show(kept_pages: KeptPages) -> None:
     chance = np.random.default_rng(5)
     for number in chance.permutation(len(FILES))[:20].tolist():
         pieces = [together(file, int(chance.integers(5, 300))) for file in (FILES[number], WHOLE, FILES[number])]
@@ -71,10 +70,10 @@ def test_memory_of_earlier_tables_does_not_show(large_pages: KeptPages) -> None:
             patched.setattr(columns, "KEPT", KeptPages(0))
             expected = [facts(read(file)) for file in (FILES[number], WHOLE)]
         assert [facts(each) for each in pieces] == [*expected, expected[0]]
-    assert large_pages.take("time_ns")
+    assert kept_pages.take("time_ns")
 
 
-def test_a_table_is_where_the_one_before_was_but_only_once_nobody_refers_to_that(large_pages: KeptPages) -> None:
+def test_a_table_is_where_the_one_before_was_but_only_once_nobody_refers_to_that(kept_pages: KeptPages) -> None:
     def place(table: Table, name: str) -> int:
         return int(table[name].ctypes.data)
 

@@ -1,7 +1,8 @@
 """A table that grows at its end, a chunk of rows at a time.
 
 Each column is a private mapping of its own, which grows by mremap(2): pages move, bytes are not copied, and what lies beyond the rows was
-never written and takes no memory. Pages of 2 MiB are asked for: taking in fresh pages of 4 KiB costs twice as much as decoding does.
+never written and takes no memory. Pages are of 4 KiB: those of 2 MiB, which a virtual machine's host may have taken back since they were
+free, take the system two to four times as long.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from probes.jit import bare, inside, move, place
-from probes.pages import HUGE_BYTES, KeptPages, forget, pages, want_huge
+from probes.pages import KeptPages, forget, pages
 from probes.schema import Array, Schema, Table, size
 
 MOST_GROWTH = 1000  # a guess from a file's beginning may be far off
@@ -23,7 +24,7 @@ SMALL_BYTES = 1 << 16  # a column that is no larger leaves as an ordinary array:
 SIZES = (8, 4, 2, 1)  # bytes of an item
 BLOCK_ITEMS = 256
 MOVES_PAGES = sys.platform == "linux"
-LARGE_BYTES = HUGE_BYTES // 2  # a column of so many is in huge pages: by then small ones take longer
+KEPT_BYTES = 1 << 20  # what is smaller is not worth keeping
 Groups = tuple[tuple[Array, ...], ...]
 KEPT = KeptPages(1 << 29)  # of tables that are done with: a third of all time, and more, went into making pages for the next
 
@@ -90,19 +91,15 @@ class _Mapped:
     def grow(self, room: int) -> None:
         """Make room for so many items in all. Nobody else may hold `items` or a part of it."""
         before, size_bytes = self.items, room * self.items.itemsize
-        if size_bytes >= LARGE_BYTES:
-            size_bytes = -(-size_bytes // HUGE_BYTES) * HUGE_BYTES
         self.items = np.empty(0, before.dtype)
-        if self._mapping and MOVES_PAGES and (len(self._mapping) >= LARGE_BYTES or size_bytes < LARGE_BYTES):
+        if self._mapping and MOVES_PAGES:
             before = self.items
-        else:  # small pages would stay, in the way of large ones
-            kept = KEPT.take(self._name) if MOVES_PAGES and size_bytes >= LARGE_BYTES else None
+        else:
+            kept = KEPT.take(self._name) if MOVES_PAGES and size_bytes >= KEPT_BYTES else None
             self._mapping, used_bytes = kept or (pages(size_bytes), 0)
             self.kept = used_bytes // before.itemsize
         if len(self._mapping) < size_bytes:
             self._mapping.resize(size_bytes)
-        if size_bytes >= LARGE_BYTES:
-            want_huge(self._mapping)
         self.items = np.frombuffer(self._mapping, before.dtype, size_bytes // before.itemsize)
         if self.kept or before.any():
             self.items[: len(before)] = before
@@ -116,7 +113,7 @@ class _Mapped:
             return self.items[:count].copy()
         end = -(-count * self.items.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
         forget(self._mapping, end)
-        if keep and MOVES_PAGES and len(self._mapping) >= LARGE_BYTES:
+        if keep and MOVES_PAGES and len(self._mapping) >= KEPT_BYTES:
             weakref.finalize(self.items, KEPT.keep, self._name, self._mapping, end, os.getpid()).atexit = False
         return self.items[:count]
 
