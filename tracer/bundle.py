@@ -136,7 +136,7 @@ class _Reading:
                 seen[digest] = path
                 yield path
 
-    def ledgers(self) -> dict[str, Table]:
+    def ledgers(self, meanwhile: Callable[[], None]) -> dict[str, Table]:
         tables: dict[str, list[Table]] = {}
 
         def read(path: Path) -> tuple[Table | None, list[Problem]]:
@@ -148,7 +148,9 @@ class _Reading:
 
         paths = self.files.get(LEDGER_FILE, [])
         with ThreadPoolExecutor(READERS) as readers:
-            for path, (table, problems) in zip(paths, readers.map(read, paths), strict=True):
+            being_read = readers.map(read, paths)
+            meanwhile()
+            for path, (table, problems) in zip(paths, being_read, strict=True):
                 self.problems += problems
                 if table is not None:
                     tables.setdefault(node_of(path, self.nodes, self.folders), []).append(table)
@@ -277,8 +279,12 @@ def open_bundle(
     use_rules: bool = True,
     use_cluster: bool = True,
     keep_input: bool = False,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Opened:
-    """Find a bundle's files, and read all but the captures; arguments and errors as in `read_bundle`."""
+    """Find a bundle's files, and read all but the captures; arguments and errors as in `read_bundle`.
+
+    `meanwhile` is called while other threads read ledgers, which hold no lock of Python's.
+    """
     files = find_files(paths)
     archive = _archive(files)
     files.setdefault(CLUSTER, []).extend(cluster)
@@ -292,7 +298,7 @@ def open_bundle(
         for link in known.values():
             for address in () if link.loopback else link.addresses:
                 timeline.add_node_address(node, address)
-    ledgers = reading.ledgers() if use_ledger else {}
+    ledgers = reading.ledgers(meanwhile) if use_ledger else {}
     rules = reading.rules() if use_rules else {}
     sockets, uses = reading.joined(SOCKETS_FILE, read_sockets), reading.uses()
     drops, natpaths = reading.joined(DROPS_FILE, read_drops), reading.joined(NATPATH_FILE, read_natpath)

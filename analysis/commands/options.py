@@ -180,11 +180,12 @@ def answers(
 
 
 def open_input(
-    paths: list[Path], cluster: list[Path] | None, *, no_ledger: bool, no_rules: bool, no_cluster: bool, keep_input: bool = False
-) -> Opened:
+    paths: list[Path], cluster: list[Path] | None, meanwhile: Callable[[], None] = lambda: None, /, *,
+    no_ledger: bool, no_rules: bool, no_cluster: bool, keep_input: bool = False,
+) -> Opened:  # fmt: skip
     """Find a bundle, and read all but its packets; ends with EXIT_INPUT where there is nothing to read.
 
-    `keep_input`: standard input will be read a second time.
+    `keep_input`: standard input will be read a second time. `meanwhile` is called while ledgers are read.
     """
     from analysis.commands.places import PlaceError, place  # noqa: PLC0415 - imports are slow, --help is not
     from tracer.bundle import BundleError, open_bundle  # noqa: PLC0415
@@ -198,6 +199,7 @@ def open_input(
             use_rules=not no_rules,
             use_cluster=not no_cluster,
             keep_input=keep_input,
+            meanwhile=meanwhile,
         )
     except (BundleError, PlaceError) as error:
         fail(str(error), EXIT_INPUT)

@@ -58,6 +58,10 @@ class How:
 
             load_ahead()
 
+    def load(self) -> None:
+        """Load what traces a bundle, which takes as long as a ledger does."""
+        import analysis.engine.run  # noqa: F401, PLC0415 - imports are slow, --help is not
+
     def finds_requests(self, paths: list[Path], keys: Path | None) -> bool:
         """Whether requests are found in parts: that was asked for, or packets would not fit into memory.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -38,6 +38,9 @@ from analysis.commands.trace_shown import (
     write_summary,
     write_tables,
 )
+
+if TYPE_CHECKING:
+    from analysis.filters import Filters
 
 PROTOCOLS = (  # what a record's protocol can be; a test compares
     "tcp", "udp", "sctp", "icmp", "icmpv6", "http", "http2", "grpc", "websocket", "dns", "tls", "mysql", "postgresql", "redis", "kafka",
@@ -108,9 +111,10 @@ def trace(
             fail(f"{target} exists (name another, or remove it)", EXIT_USAGE)
     collect_seldom()
     how.begin()
-    from analysis.filters import Filters  # noqa: PLC0415 - imports are slow, --help is not
 
     def filters(first_ns: int) -> Filters:
+        from analysis.filters import Filters  # noqa: PLC0415 - imports are slow, --help is not
+
         return Filters(
             pod, service, node, address, port, protocol, status, operation, _moment("--since", since, first_ns),
             _moment("--until", until, first_ns),
@@ -119,7 +123,8 @@ def trace(
     most = None if limit == 0 else limit if limit is not None or as_json else rows_on_screen()
     left_out = {"no_ledger": no_ledger, "no_rules": no_rules, "no_cluster": no_cluster}
     if l4_only:
-        opened = open_input(paths, cluster, **left_out, keep_input=spill is not None or parquet is not None)
+        again = spill is not None or parquet is not None
+        opened = open_input(paths, cluster, how.load, **left_out, keep_input=again)
         shown = connections(opened, filters, most, how)
     elif how.finds_requests(_with_payload(paths), keys):
         shown = requests_in_parts(open_input(paths, cluster, **left_out, keep_input=True), filters, min_confidence, how)
@@ -152,7 +157,7 @@ def _with_payload(paths: list[Path]) -> list[Path]:
 
 
 def _moment(option: str, text: str | None, first_ns: int) -> int | None:
-    from analysis.filters import moment  # noqa: PLC0415
+    from analysis.filters import moment  # noqa: PLC0415 - see above
 
     try:
         return None if text is None else moment(text, first_ns)

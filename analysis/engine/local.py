@@ -97,10 +97,11 @@ def _forked(work: Work, packets: Packets, parts: Sequence[int], folder: Path, pr
     global _shared  # noqa: PLW0603 - forked processes take it over
     _shared = work, packets, folder
     gc.freeze()  # nothing that is there now is looked at again: not here, nor in the processes, which would copy it for that
+    pool = ProcessPoolExecutor(min(processes, len(parts)), multiprocessing.get_context("fork"))
     try:
-        with ProcessPoolExecutor(min(processes, len(parts)), multiprocessing.get_context("fork")) as pool:
-            yield from zip(list(parts), pool.map(_stitch_shared, parts), strict=True)
+        yield from zip(list(parts), pool.map(_stitch_shared, parts), strict=True)
     finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # their memory takes a while to be given back
         _shared = None
         gc.unfreeze()
 

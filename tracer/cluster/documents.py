@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-
-import yaml
 
 from probes.schema import Problem
 
@@ -21,7 +18,7 @@ _ITEMS = re.compile(r'"items"\s*:\s*\[')
 _LINE_START = re.compile(r"^\s*[{\[]", re.MULTILINE)
 _TEXT = re.compile(r'"(?:[^"\\]|\\.)*"')
 _SPACE = re.compile(r"[\s,]*")
-_INCOMPLETE = "hopline/cut-off"  # marks a List that was salvaged
+INCOMPLETE = "hopline/cut-off"  # marks a List that was salvaged
 
 
 @dataclass(slots=True)
@@ -56,7 +53,9 @@ def documents(file: str, text: str) -> Documents:
     elif text.lstrip()[0] in "{[":
         _json(text, out)
     else:
-        _yaml(text, out)
+        from tracer.cluster.yaml_documents import read_yaml  # noqa: PLC0415 - most bundles have none
+
+        read_yaml(text, out)
     return out.done()
 
 
@@ -88,7 +87,7 @@ def _salvage(text: str, place: int, error: Exception, out: Documents, decoder: j
         head = _ITEMS.split(text[place : items.end()])[0]
         kind = re.search(r'"kind"\s*:\s*"(\w*List)"', head)
         hopline = re.search(r'"hopline"\s*:\s*', head)
-        document: dict[str, Any] = {"kind": kind.group(1) if kind else "List", "items": found, _INCOMPLETE: True}
+        document: dict[str, Any] = {"kind": kind.group(1) if kind else "List", "items": found, INCOMPLETE: True}
         if hopline is not None:
             document["hopline"] = decoder.raw_decode(head, hopline.end())[0]
         out.found.append(document)
@@ -118,54 +117,3 @@ def _items(text: str, place: int, decoder: json.JSONDecoder) -> tuple[list[Any],
             return found, place
         found.append(item)
         place = end
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Safe YAML in which times stay text, as in JSON."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
-}
-
-
-def _yaml(text: str, out: Documents) -> None:
-    for line, part in _parts(text):
-        try:
-            document = yaml.load(part, _Loader)  # noqa: S506 - derived from the safe loader
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            document = _cut_yaml(part)
-            kept = f"{len(document['items'])} complete items are used" if document else "the document is skipped"
-            at = line + (mark.line if mark else 0)
-            out.problem(f"the YAML document of line {line} breaks off at line {at}", f"{kept}; record it again for the rest", at)
-        if isinstance(document, dict) and document.get("items") and "kind" not in document:
-            # kubectl writes `kind: List` after the items: without it, the last item may be half an item.
-            document = {**document, "kind": "List", "items": document["items"][:-1], _INCOMPLETE: True}
-            out.problem("the YAML List has no end", "all items but the last are used; record it again for the rest", None)
-        if document is not None:
-            out.found.append(document)
-
-
-def _parts(text: str) -> Iterator[tuple[int, str]]:
-    """(first line, text) of the `---`-separated documents."""
-    start = 0
-    for separator in re.finditer(r"^---(?=\s).*$|^---\Z", text, re.MULTILINE):
-        yield text.count("\n", 0, start) + 1, text[start : separator.start()]
-        start = separator.end()
-    yield text.count("\n", 0, start) + 1, text[start:]
-
-
-def _cut_yaml(part: str) -> dict[str, Any] | None:
-    """The complete items of a YAML List that breaks off in its last item."""
-    cut = part.rfind("\n- ")
-    if cut < 0:
-        return None
-    try:
-        document = yaml.load(part[: cut + 1], _Loader)  # noqa: S506 - derived from the safe loader
-    except yaml.YAMLError:
-        return None
-    if isinstance(document, dict) and isinstance(document.get("items"), list):
-        return {**document, "kind": document.get("kind", "List"), _INCOMPLETE: True}
-    return None
