@@ -17,8 +17,9 @@ def pages(size_bytes: int) -> mmap.mmap:
 
 
 def want_huge(memory: mmap.mmap, begin: int = 0) -> None:
-    """Have `memory` in pages of HUGE_BYTES from `begin` on, as far as whole ones fit: small ones take three times as long.
+    """Have `memory` in pages of HUGE_BYTES from `begin` on, as far as whole ones fit.
 
+    Of memory at hand small ones take three times as long; of memory that a host has taken back meanwhile huge ones do.
     The system aligns what `pages` gives where its size is a multiple of theirs.
     """
     if _HUGE is not None:
@@ -39,6 +40,7 @@ class KeptPages:
     """
 
     def __init__(self, most_bytes: int) -> None:
+        self.expected = False  # whether any was done with before: more may follow
         self._most_bytes = most_bytes
         self._kept: dict[str, list[tuple[mmap.mmap, int]]] = {}
         if hasattr(os, "register_at_fork"):
@@ -54,6 +56,10 @@ class KeptPages:
             return self._kept[what_for].pop()
         except (KeyError, IndexError):
             return None
+
+    def expect(self) -> None:
+        """Some is done with, and will not be kept."""
+        self.expected = True
 
     def keep(self, what_for: str, memory: mmap.mmap, used_bytes: int, process: int) -> None:
         """Keep what nobody else refers to, of which all is zero but the first `used_bytes`, a multiple of a page's size.

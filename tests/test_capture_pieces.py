@@ -59,6 +59,7 @@ def kept_pages() -> Iterator[KeptPages]:
         patched.setattr(columns, "KEPT_BYTES", 1)
         patched.setattr(columns, "SMALL_BYTES", 0)
         patched.setattr(columns, "KEPT", kept := KeptPages(1 << 30))
+        kept.expect()
         yield kept
 
 
@@ -70,6 +71,18 @@ def test_memory_of_earlier_tables_does_not_show(kept_pages: KeptPages) -> None:
             patched.setattr(columns, "KEPT", KeptPages(0))
             expected = [facts(read(file)) for file in (FILES[number], WHOLE)]
         assert [facts(each) for each in pieces] == [*expected, expected[0]]
+    assert kept_pages.take("time_ns")
+
+
+def test_memory_is_kept_from_the_second_table_on(kept_pages: KeptPages) -> None:
+    kept_pages.expected = False
+    first = read(WHOLE).observations
+    assert not kept_pages.expected
+    del first
+    assert kept_pages.take("time_ns") is None
+    assert kept_pages.expected
+    second = read(WHOLE).observations
+    del second
     assert kept_pages.take("time_ns")
 
 

@@ -1,8 +1,8 @@
 """A table that grows at its end, a chunk of rows at a time.
 
 Each column is a private mapping of its own, which grows by mremap(2): pages move, bytes are not copied, and what lies beyond the rows was
-never written and takes no memory. Pages are of 4 KiB: those of 2 MiB, which a virtual machine's host may have taken back since they were
-free, take the system two to four times as long.
+never written and takes no memory. Pages of a process's first table are of 4 KiB: those of 2 MiB, which a virtual machine's host may have
+taken back since they were free, take the system two to four times as long. Where more tables follow, theirs are of 2 MiB, and are kept.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import os
 import sys
 import weakref
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 
 from probes.jit import bare, inside, move, place
-from probes.pages import KeptPages, forget, pages
+from probes.pages import HUGE_BYTES, KeptPages, forget, pages, want_huge
 from probes.schema import Array, Schema, Table, size
 
 MOST_GROWTH = 1000  # a guess from a file's beginning may be far off
@@ -24,7 +25,7 @@ SMALL_BYTES = 1 << 16  # a column that is no larger leaves as an ordinary array:
 SIZES = (8, 4, 2, 1)  # bytes of an item
 BLOCK_ITEMS = 256
 MOVES_PAGES = sys.platform == "linux"
-KEPT_BYTES = 1 << 20  # what is smaller is not worth keeping
+KEPT_BYTES = HUGE_BYTES // 2  # what is smaller is not worth keeping
 Groups = tuple[tuple[Array, ...], ...]
 KEPT = KeptPages(1 << 29)  # of tables that are done with: a third of all time, and more, went into making pages for the next
 
@@ -87,10 +88,14 @@ class _Mapped:
         self.kept = 0
         self._name = name
         self._mapping: mmap.mmap | None = None
+        self._huge = False
 
     def grow(self, room: int) -> None:
         """Make room for so many items in all. Nobody else may hold `items` or a part of it."""
         before, size_bytes = self.items, room * self.items.itemsize
+        self._huge = size_bytes >= KEPT_BYTES and KEPT.expected
+        if self._huge:
+            size_bytes = -(-size_bytes // HUGE_BYTES) * HUGE_BYTES
         self.items = np.empty(0, before.dtype)
         if self._mapping and MOVES_PAGES:
             before = self.items
@@ -100,6 +105,8 @@ class _Mapped:
             self.kept = used_bytes // before.itemsize
         if len(self._mapping) < size_bytes:
             self._mapping.resize(size_bytes)
+        if self._huge:
+            want_huge(self._mapping)
         self.items = np.frombuffer(self._mapping, before.dtype, size_bytes // before.itemsize)
         if self.kept or before.any():
             self.items[: len(before)] = before
@@ -114,7 +121,8 @@ class _Mapped:
         end = -(-count * self.items.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
         forget(self._mapping, end)
         if keep and MOVES_PAGES and len(self._mapping) >= KEPT_BYTES:
-            weakref.finalize(self.items, KEPT.keep, self._name, self._mapping, end, os.getpid()).atexit = False
+            let_go = partial(KEPT.keep, self._name, self._mapping, end, os.getpid()) if self._huge else KEPT.expect
+            weakref.finalize(self.items, let_go).atexit = False
         return self.items[:count]
 
 
