@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ _OPTIONS = (
     "ip.check_checksum:FALSE", "tcp.check_checksum:FALSE", "tcp.desegment_tcp_streams:TRUE", "tcp.calculate_timestamps:FALSE",
     "tcp.track_bytes_in_flight:FALSE", "http.decompress_body:FALSE",
 )  # fmt: skip
+_PIPE_BYTES = 1 << 20  # of what tshark prints: with 64 kB, it and its reader wait for one another 16 times as often
 
 
 class DissectionError(Exception):
@@ -84,6 +86,8 @@ def dissect(
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, env=environment) as process:
             assert process.stdin is not None
             assert process.stdout is not None
+            with suppress(OSError):  # as large as the system allows everybody, unless it was told otherwise
+                fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
             writer = threading.Thread(target=_feed, args=(process.stdin, records), daemon=True)
             writer.start()
             try:

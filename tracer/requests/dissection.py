@@ -66,8 +66,10 @@ def dissect(
     `keys` is a TLS key log file, `content` gives bytes (of captures, by default), `processes` dissect side by side (None: as fits).
     `progress` is called with what is done, how much of it, and of how much (packets).
     """
-    found = Dissection(stream_segments(traced))
     chosen = np.ones(size(traced.connections), bool) if wanted is None else wanted
+    if bundle.has_payload and chosen.any():
+        ask_ahead()
+    found = Dissection(stream_segments(traced))
     table = pieces(found.segments, traced.observations, chosen)
     if not size(table):
         return found
@@ -75,7 +77,6 @@ def dissect(
         found.problem = NO_PAYLOAD
         found.unread = dict.fromkeys(np.unique(table["connection"]).tolist(), NOT_DISSECTED)
         return found
-    ask_ahead()
     captured = (content or partial(payloads, bundle))(table["row"], table["skip"], table["size"])
     found.protocols = _protocols(traced, table, captured)
     known = np.isin(table["connection"], np.fromiter(found.protocols, "i4", len(found.protocols)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +13,7 @@ from probes.capture import read_payloads
 from probes.schema import Array
 from tracer.bundle import Bundle
 from tracer.bundle_files import STANDARD_INPUT
+from tracer.captures import READERS
 from tracer.kept import again
 
 
@@ -32,20 +34,22 @@ def payloads(bundle: Bundle, rows: Array, skip: Array, size: Array) -> list[byte
     origins = np.array([number[path] for path in bundle.origins], "i8")
     origin, frame = origins[observations["point"][rows]], observations["frame"][rows]
     at = observations["payload_at"][rows].astype("i8") + skip
-    found: list[bytes] = [b""] * len(rows)
     order = np.lexsort((frame, origin))
-    for place in np.unique(origin).tolist():
-        path = files[place]
-        asked = order[origin[order] == place]
-        asked = asked[size[asked] > 0]
-        if not len(asked):
-            continue
+    order = order[size[order] > 0]
+    there = np.unique(origin[order]).tolist()
+
+    def read(place: int) -> tuple[Array, bytes]:
+        path, asked = files[place], order[origin[order] == place]
         try:
             with open_again(bundle, path) as stream:
-                arena = read_payloads(stream, path.name, frame[asked], at[asked], size[asked]).tobytes()
+                return asked, read_payloads(stream, path.name, frame[asked], at[asked], size[asked]).tobytes()
         except OSError:
-            continue  # it was there a moment ago; the connections of which nothing can be read are said to be so
-        ends = np.cumsum(size[asked])
-        for row, begin, end in zip(asked.tolist(), (ends - size[asked]).tolist(), ends.tolist(), strict=True):
-            found[row] = arena[begin:end]
+            return asked, b""  # it was there a moment ago; the connections of which nothing can be read are said to be so
+
+    found: list[bytes] = [b""] * len(rows)
+    with ThreadPoolExecutor(READERS) as readers:
+        for mine, arena in readers.map(read, there):
+            ends = np.cumsum(size[mine])
+            for row, begin, end in zip(mine.tolist(), (ends - size[mine]).tolist(), ends.tolist(), strict=True):
+                found[row] = arena[begin:end]
     return found

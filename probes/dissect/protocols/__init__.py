@@ -13,8 +13,8 @@ from probes.dissect.protocols import amqp, dns, http, kafka, mongodb, mysql, nat
 PROTOCOLS: tuple[Protocol, ...] = (
     Protocol("http", 80, "http", http.read, by_order, fields=http.FIELDS),
     Protocol("http2", 50051, "http2", http.read_http2, by_key, part="http2.stream", decode_as="tcp.port==50051,http2"),
-    Protocol("dns", 53, "dns", dns.read, by_key),
-    Protocol("mysql", 3306, "mysql", mysql.read, by_turns),
+    Protocol("dns", 53, "dns", dns.read, by_key, fields=dns.FIELDS),
+    Protocol("mysql", 3306, "mysql", mysql.read, by_turns, fields=mysql.FIELDS),
     Protocol("postgresql", 5432, "pgsql", postgresql.read, postgresql.pair),
     Protocol("redis", 6379, "resp", redis.read, redis.pair, decode_as="tcp.port==6379,resp"),
     Protocol("kafka", 9092, "kafka", kafka.read, by_key, decode_as="tcp.port==9092,kafka"),

@@ -8,6 +8,7 @@ from probes.dissect.messages import REQUEST, RESPONSE, Message, one
 from probes.dissect.pdml import Layer
 
 TYPES = {1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV", 64: "SVCB", 65: "HTTPS", 255: "ANY"}
+FIELDS = r"dns\.(?:a|aaaa|cname|flags\.(?:rcode|response|truncated)|id|qry\.(?:name|type))"
 CODES = ("NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED")  # RFC 1035, 4.1.1
 
 

@@ -14,6 +14,7 @@ COMMANDS = {
     9: "Statistics", 10: "Process Info", 12: "Process Kill", 14: "Ping", 17: "Change User", 18: "Binlog Dump", 22: "Prepare", 23: "Execute",
     24: "Send Long Data", 25: "Close Statement", 26: "Reset Statement", 27: "Set Option", 28: "Fetch", 31: "Reset Connection",
 }  # fmt: skip
+FIELDS = r"mysql\.(?:command|error_code|error\.code|packet_number|query|row\.text|user|version)"
 LONGEST_OPERATION = 200  # characters of a statement that are kept
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -153,6 +154,7 @@ def shared_words(ours: Sequence[str | None], theirs: Sequence[str | None], call:
     )
 
 
+@lru_cache(1 << 14)
 def shape(operation: str | None) -> str | None:
     """An operation without what differs from one call to the next: query string, literals, numbers, identifiers."""
     return None if operation is None else _VARIABLE.sub("#", _QUERY.sub(r"\1", operation))
