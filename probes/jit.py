@@ -37,10 +37,33 @@ _NUMBERS = (int, float, np.generic, NoneType)
 _FLAGS = 0x1 | 0x2 | 0x100 | 0x400  # of an array: contiguous, either way round; aligned; writeable (numpy/ndarraytypes.h)
 
 
+class _Kind(tuple[Any, ...]):
+    """A kind that is there once, so that it need not be compared part by part."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
+_KINDS: dict[tuple[Any, ...], _Kind] = {}
+
+
+class Known:
+    """Beside `tuple`, what tuples are that kernels are given again and again: their arrays, which keep their types, are looked at once."""
+
+    @functools.cached_property
+    def kind(self) -> _Kind:
+        """What `_kind` gives."""
+        kind = type(self), tuple(map(_kind, cast("tuple[Any, ...]", self)))
+        return _KINDS.setdefault(kind, _Kind(kind))
+
+
 def _kind(value: Any) -> Any:
     """What code is compiled for, the same in every process."""
     if isinstance(value, np.ndarray):
         return value.dtype, value.ndim, value.flags.num & _FLAGS
+    if isinstance(value, Known):
+        return value.kind
     if isinstance(value, tuple):
         return type(value), tuple(map(_kind, value))
     if isinstance(value, _NUMBERS):

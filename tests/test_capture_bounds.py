@@ -66,9 +66,9 @@ class WatchedWindow(stream.ByteWindow):
 
 def watched_decode(
     data: Array, frames: Array, interfaces: Array, first_frame: int, first_row: int, rows: Array, ifindexes: Array
-) -> tuple[int, int]:
+) -> tuple[int, int, bool]:
     """`decode_frames`, frame by frame, each allowed to read its own bytes, and to write its own rows."""
-    count, without = 0, 0
+    count, without, fragments = 0, 0, False
     for index in range(len(frames)):
         own = data.view(Watched)
         own.low, own.high = int(frames[index]["offset"]), int(frames[index]["offset"] + frames[index]["captured"])
@@ -76,9 +76,9 @@ def watched_decode(
         here = slice(count, count + observe.VIEWS_PER_FRAME)
         room = type(rows)(*(column[here] for column in rows))
         one = frames[index : index + 1]
-        found, nothing = decode_frames(own, one, interfaces, first_frame + index, first_row + count, room, ifindexes[here])
-        count, without = count + found, without + nothing
-    return count, without
+        found, nothing, some = decode_frames(own, one, interfaces, first_frame + index, first_row + count, room, ifindexes[here])
+        count, without, fragments = count + found, without + nothing, fragments or some
+    return count, without, fragments
 
 
 decode_frames = observe.decode_frames

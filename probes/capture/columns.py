@@ -13,10 +13,11 @@ import sys
 import weakref
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
-from probes.jit import bare, inside, move, place
+from probes.jit import Known, bare, inside, move, place
 from probes.pages import HUGE_BYTES, KeptPages, forget, pages, want_huge
 from probes.schema import Array, Schema, Table, size
 
@@ -26,8 +27,18 @@ SIZES = (8, 4, 2, 1)  # bytes of an item
 BLOCK_ITEMS = 256
 MOVES_PAGES = sys.platform == "linux"
 KEPT_BYTES = HUGE_BYTES // 2  # what is smaller is not worth keeping
-Groups = tuple[tuple[Array, ...], ...]
 KEPT = KeptPages(1 << 29)  # of tables that are done with: a third of all time, and more, went into making pages for the next
+
+
+class _BySize(NamedTuple):
+    eight: tuple[Array, ...]
+    four: tuple[Array, ...]
+    two: tuple[Array, ...]
+    one: tuple[Array, ...]
+
+
+class Groups(Known, _BySize):
+    """Columns as unsigned numbers, by how many bytes an item has; an empty array where there are none."""
 
 
 def let_memory_go() -> None:
@@ -65,8 +76,7 @@ def _move(
 
 @bare
 def _move_all(
-    sources: Sequence[Sequence[Array]], targets: Sequence[Sequence[Array]], first: int, count: int, kept: Array, written: Array,
-    begin: float,
+    sources: Groups, targets: Groups, first: int, count: int, kept: Array, written: Array, begin: float
 ) -> None:  # fmt: skip
     """The first `count` items of each of `sources` to item `first` of the target at its place; the source is 0 then.
 
@@ -127,9 +137,9 @@ class _Mapped:
 
 
 def by_size(columns: Iterable[Array]) -> Groups:
-    """The arrays of each size of item, in the order of SIZES, as unsigned numbers; an empty one where there are none."""
+    """The arrays of each size of item, in the order of SIZES."""
     some = [[each.view(f"u{size}") for each in columns if each.itemsize == size] for size in SIZES]
-    return tuple(tuple(each or [np.empty(0, f"u{size}")]) for each, size in zip(some, SIZES, strict=True))
+    return Groups(*(tuple(each or [np.empty(0, f"u{size}")]) for each, size in zip(some, SIZES, strict=True)))
 
 
 class Columns:
@@ -139,7 +149,7 @@ class Columns:
         self.size = 0
         self._room = 0
         self._mapped = {column.name: _Mapped(column.name, column.dtype) for column in schema.columns}
-        self._by_size: Groups = ()
+        self._by_size = by_size([])
         self._in_order = sorted(self._mapped, key=lambda name: -self._mapped[name].items.itemsize)  # as they are in `_by_size`
         self._kept: Array = np.empty(0, "i8")  # items of each,
         self._written: Array = np.zeros(len(self._in_order), "u1")  # and whether it has anything
@@ -154,7 +164,7 @@ class Columns:
         self.size += count
         if not has_room:
             self._room = int(min(max(2.0, 1.1 / share), MOST_GROWTH) * self.size) if share else 2 * self.size
-            self._by_size = ()
+            self._by_size = by_size([])
             for each in self._mapped.values():
                 each.grow(self._room)
             self._by_size = by_size([each.items for each in self._mapped.values()])

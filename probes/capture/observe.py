@@ -15,7 +15,7 @@ from probes.capture.records import FRAME, NO_TIME
 from probes.capture.spans import Span
 from probes.capture.stream import ByteWindow
 from probes.decode import VIEWS_PER_FRAME, FragmentTies, decode_frames, empty_rows, find_fragments
-from probes.jit import bare
+from probes.jit import bare, place
 from probes.schema import OBSERVATIONS, Array, ObservationPoint, Problem, Table
 
 BACKWARD_NS = 100_000_000  # packets of several CPUs may be written slightly out of order; more is a clock that was set back
@@ -31,12 +31,11 @@ def _survey(frames: Array, interfaces: Array, first_frame: int) -> tuple[int, in
     for index in range(len(frames)):
         frame = frames[index]
         captured += frame["captured"]
-        if frame["captured"] < frame["wire"]:
-            truncated += 1
+        truncated += frame["captured"] < frame["wire"]
         if frame["time_ns"] == NO_TIME:
             timeless += 1
             continue
-        interface = interfaces[frame["interface"]]
+        interface = interfaces[place(frame["interface"])]
         back = interface["last_ns"] - frame["time_ns"]
         if interface["last_ns"] != NO_TIME and back > BACKWARD_NS:
             if interface["jumps"] == 0:
@@ -166,9 +165,11 @@ class Observer(Gatherer):
 
     def _decode(self, lane: _Lane, chunk: _Chunk) -> None:
         rows = lane.rows
-        lane.found, lane.other = decode_frames(chunk.data, chunk.frames, chunk.interfaces, chunk.first_frame, 0, rows, lane.ifindexes)
+        lane.found, lane.other, fragments = decode_frames(
+            chunk.data, chunk.frames, chunk.interfaces, chunk.first_frame, 0, rows, lane.ifindexes
+        )
         self.window.release(chunk.span)
-        lane.fragments = find_fragments(rows.fragment_offset[: lane.found], rows.known[: lane.found], lane.pieces)
+        lane.fragments = fragments and find_fragments(rows.fragment_offset[: lane.found], rows.known[: lane.found], lane.pieces)
 
     def _is_full(self, lane: _Lane) -> bool:
         return not self._columns.has_room(lane.found)

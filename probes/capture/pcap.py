@@ -8,7 +8,7 @@ from typing import Literal
 
 from probes.capture.gather import Gatherer
 from probes.capture.records import CORRUPT, FOUND, FULL, MAX_FRAME_BYTES, NEED_MORE, NOWHERE, UNDECIDED, Interface, read32
-from probes.jit import bare, inside, prefetch
+from probes.jit import bare, inside, place, prefetch
 from probes.schema import Array
 
 HEADER_BYTES = 24
@@ -44,9 +44,15 @@ def read_header(header: bytes) -> PcapHeader:
 
 
 @inside
-def _plausible(data: Array, at: int, big: bool, unit_ns: int, limit: int, seconds: int) -> bool:
-    """Whether a record's header may stand at `at`; `seconds` is the time of the one before, -1 where there is none."""
-    then, fraction, captured, wire = read32(data, at, big), read32(data, at + 4, big), read32(data, at + 8, big), read32(data, at + 12, big)
+def _header(data: Array, at: int, big: bool) -> tuple[int, int, int, int]:
+    """What a record's header at `at` says: seconds, fraction of a second, bytes captured, bytes on the wire."""
+    return read32(data, at, big), read32(data, at + 4, big), read32(data, at + 8, big), read32(data, at + 12, big)
+
+
+@inside
+def _plausible(header: tuple[int, int, int, int], unit_ns: int, limit: int, seconds: int) -> bool:
+    """Whether a record may have that `_header`; `seconds` is the time of the one before, -1 where there is none."""
+    then, fraction, captured, wire = header
     in_time = seconds < 0 or abs(then - seconds) <= DAY
     return 0 < captured <= limit and captured <= wire <= MAX_FRAME_BYTES and fraction * unit_ns < 1_000_000_000 and in_time
 
@@ -64,7 +70,7 @@ def _chain(data: Array, at: int, stop: int, final: bool, big: bool, unit_ns: int
         here, good, then = start, 0, -1
         near = seconds >= 0 and abs(read32(data, start, big) - seconds) <= DAY
         wanted = CHAIN if near or seconds < 0 else LONG_CHAIN
-        while good < wanted and here + RECORD_BYTES <= len(data) and _plausible(data, here, big, unit_ns, limit, then):
+        while good < wanted and here + RECORD_BYTES <= len(data) and _plausible(_header(data, here, big), unit_ns, limit, then):
             then = read32(data, here, big)
             here, good = here + RECORD_BYTES + read32(data, here + 8, big), good + 1
         ends = here == len(data) and good >= (1 if near else 2)
@@ -94,10 +100,11 @@ def pcap_records(
     where there is none.
     """
     count = 0
+    header = _header(data, at, big) if at + RECORD_BYTES <= len(data) else (0, 0, 0, 0)
     while at + RECORD_BYTES <= len(data):
         if count == len(frames):
             return count, at, FULL, seconds
-        then, captured, wire = read32(data, at, big), read32(data, at + 8, big), read32(data, at + 12, big)
+        then, fraction, captured, wire = header
         if captured > limit or then | captured | wire == 0:
             return count, at, CORRUPT, seconds
         following = at + RECORD_BYTES + captured
@@ -105,7 +112,8 @@ def pcap_records(
         if following > len(data) or (following + RECORD_BYTES > len(data) and not final):
             break
         if following + RECORD_BYTES <= len(data):
-            if _plausible(data, following, big, unit_ns, limit, then):
+            header = _header(data, following, big)
+            if _plausible(header, unit_ns, limit, then):
                 seconds = then
             else:
                 _, verdict = _chain(data, at + 1, following, final, big, unit_ns, limit, then if seconds < 0 else seconds)
@@ -113,9 +121,9 @@ def pcap_records(
                     break
                 if verdict == FOUND:
                     return count, at, CORRUPT, seconds
-        frame = frames[count]
+        frame = frames[place(count)]
         frame["offset"], frame["captured"], frame["wire"] = at + RECORD_BYTES, captured, max(wire, captured)
-        frame["time_ns"] = then * 1_000_000_000 + read32(data, at + 4, big) * unit_ns
+        frame["time_ns"] = then * 1_000_000_000 + fraction * unit_ns
         frame["interface"], frame["direction"], frame["commented"] = 0, 0, -1
         count, at = count + 1, following
     return count, at, NEED_MORE, seconds

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from probes.decode.link import link_layer
 from probes.decode.network import network
 from probes.decode.numbers import EMBEDDED, IPV4, IPV6, OUTER, PLAIN, PORTS, UDP, UNKNOWN
@@ -19,19 +17,19 @@ VIEWS_PER_FRAME = 4  # deepest nesting kept: two tunnels, an ICMP error and the 
 @bare
 def decode_frames(
     data: Array, frames: Array, interfaces: Array, first_frame: int, first_row: int, rows: Rows, ifindexes: Array
-) -> tuple[int, int]:  # fmt: skip
-    """Decode the `frames` of `data` (uint8) into `rows`, which must be zero; `(rows filled, frames that gave none)`.
+) -> tuple[int, int, bool]:  # fmt: skip
+    """Decode the `frames` of `data` (uint8) into `rows`, which must be zero; `(rows filled, frames that gave none, any fragments)`.
 
     `frames` has the fields offset, captured, wire (bytes), time_ns, interface (index into `interfaces`) and direction; `interfaces` has
     link_type. `rows` and `ifindexes` need room for VIEWS_PER_FRAME rows a frame. `point` is left as the interface's index; `frame` counts
     from `first_frame`, `outer` from `first_row`. A frame that is not IP gives no row; a tunnel gives a row per layer, an ICMP error one for
     itself and one for the header in it.
     """
-    count, without = 0, 0
+    count, without, seen = 0, 0, 0
     for index in range(len(frames)):
         frame = frames[index]
         at, end, wire_end = frame["offset"], frame["offset"] + frame["captured"], frame["offset"] + frame["wire"]
-        ethertype, at, direction, ifindex = link_layer(data, at, end, interfaces[frame["interface"]]["link_type"])
+        ethertype, at, direction, ifindex = link_layer(data, at, end, interfaces[place(frame["interface"])]["link_type"])
         if direction == UNKNOWN:
             direction = frame["direction"]
         before = count
@@ -43,17 +41,19 @@ def decode_frames(
             proto, payload, length = network(rows, row, data, at, end, wire_end, ethertype)
             if proto < 0:
                 break
+            seen |= rows.known[row] | rows.fragment_offset[row]
             rows.captured_bytes[row], rows.wire_bytes[row] = frame["captured"], frame["wire"]
             rows.time_ns[row], rows.frame[row], rows.outer[row] = frame["time_ns"], first_frame + index, outer
             rows.point[row], rows.direction[row], rows.proto[row] = frame["interface"], direction, proto
-            rows.tunnel[row], rows.vni[row], rows.kind_of_view[row] = tunnel, identifier, view
-            ifindexes[count] = ifindex
+            if tunnel != PLAIN:
+                rows.tunnel[row], rows.vni[row] = tunnel, identifier
+            rows.kind_of_view[row], ifindexes[row] = view, ifindex
             outer, count = first_row + count, count + 1
             if rows.fragment_offset[row] != 0:
                 rows.payload_bytes[row] = max(length, 0)
                 break
             if view == EMBEDDED:
-                transport(rows, row, data, payload, end, length, proto)
+                transport(rows, row, data, frame["offset"], payload, end, length, proto)
                 rows.payload_at[row] = 0
                 break
             wire_end = payload + max(length, 0)
@@ -67,13 +67,11 @@ def decode_frames(
                     rows.sport[row], rows.dport[row] = big16(data, payload), big16(data, payload + 2)
                     rows.known[row] |= PORTS
                 continue
-            transport(rows, row, data, payload, end, length, proto)
-            if rows.payload_at[row] > 0:
-                rows.payload_at[row] -= np.uint32(frame["offset"])
+            transport(rows, row, data, frame["offset"], payload, end, length, proto)
             if not is_icmp_error(proto, rows.icmp_type[row]) or payload + 9 > end:
                 break
             at, view = payload + 8, EMBEDDED
             ethertype = IPV4 if byte(data, at) >> 4 == 4 else IPV6
         if count == before:
             without += 1
-    return count, without
+    return count, without, seen != 0

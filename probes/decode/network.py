@@ -20,9 +20,10 @@ def _ipv4(rows: Rows, row: int, data: Array, at: int, end: int, wire_end: int) -
         return -1, at, 0
     rows.ip_id[row] = big16(data, at + 4)
     fragment = big16(data, at + 6)
-    rows.fragment_offset[row] = fragment & 0x1FFF
-    if fragment & 0x2000:
-        rows.known[row] |= MORE_FRAGMENTS
+    if fragment & 0x3FFF:
+        rows.fragment_offset[row] = fragment & 0x1FFF
+        if fragment & 0x2000:
+            rows.known[row] = MORE_FRAGMENTS
     rows.ttl[row] = byte(data, at + 8)
     rows.src_lo[row] = np.uint64(V4_MAPPED | big32(data, at + 12))
     rows.dst_lo[row] = np.uint64(V4_MAPPED | big32(data, at + 16))

@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from probes.jit import Known
 from probes.pages import pages
 from probes.schema import OBSERVATIONS
 
-# One array for each column of OBSERVATIONS, which for numba is a tuple whose items have names; it takes `.view` for what arrays have.
 if TYPE_CHECKING:
     from typing import Any
 
     Rows = Any
 else:
-    Rows = namedtuple("Rows", ["kind_of_view" if column.name == "view" else column.name for column in OBSERVATIONS.columns])
+    # for numba a tuple whose items have names; it takes `.view` for what arrays have
+    _Rows = namedtuple("_Rows", ["kind_of_view" if column.name == "view" else column.name for column in OBSERVATIONS.columns])
+
+    class Rows(Known, _Rows):
+        """One array for each column of OBSERVATIONS."""
+
 
 _LINE_BYTES = 64  # of a cache
 

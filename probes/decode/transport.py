@@ -30,64 +30,64 @@ def payload_hash(data: Array, at: int, end: int, length: int) -> np.uint64:
 
 
 @inside
-def _tcp_options(rows: Rows, row: int, data: Array, at: int, end: int) -> None:
+def _tcp_options(rows: Rows, row: int, data: Array, at: int, end: int) -> int:
+    known = 0
     if at + 12 <= end and big32(data, at) == TIMESTAMPS_ALONE:
         rows.tsval[row], rows.tsecr[row] = big32(data, at + 4), big32(data, at + 8)
-        rows.known[row] |= TIMESTAMPS
-        at += 12
+        known, at = TIMESTAMPS, at + 12
     while at < end:
         kind = byte(data, at)
         if kind == 0:
-            return
+            break
         if kind == 1:
             at += 1
             continue
         if at + 1 >= end:
-            return
+            break
         length = byte(data, at + 1)
         if length < 2 or at + length > end:
-            return
+            break
         if kind == 8 and length == 10:
             rows.tsval[row] = big32(data, at + 2)
             rows.tsecr[row] = big32(data, at + 6)
-            rows.known[row] |= TIMESTAMPS
+            known = TIMESTAMPS
         elif kind == 2 and length == 4:
             rows.mss[row] = big16(data, at + 2)
         at += length
+    return known
 
 
 @inside
-def _tcp(rows: Rows, row: int, data: Array, at: int, end: int, length: int) -> None:
+def _tcp(rows: Rows, row: int, data: Array, begin: int, at: int, end: int, length: int) -> int:
     if at + 14 > end:
-        return
+        return 0
     rows.seq[row] = big32(data, at + 4)
     rows.ack[row] = big32(data, at + 8)
     rows.tcp_flags[row] = byte(data, at + 13)
-    rows.known[row] |= SEQUENCE
     header = (byte(data, at + 12) >> 4) * 4
     if at + 16 <= end:
         rows.window[row] = big16(data, at + 14)
     if header < 20 or header > length:
-        return
+        return SEQUENCE
     rows.payload_bytes[row] = length - header
-    rows.payload_at[row] = at + header
-    _tcp_options(rows, row, data, at + 20, min(at + header, end))
+    rows.payload_at[row] = at + header - begin
     rows.payload_hash[row] = payload_hash(data, at + header, end, length - header)
+    return SEQUENCE | _tcp_options(rows, row, data, at + 20, min(at + header, end))
 
 
 @inside
-def _sctp(rows: Rows, row: int, data: Array, at: int, end: int, length: int) -> None:
+def _sctp(rows: Rows, row: int, data: Array, at: int, end: int, length: int) -> int:
     """Verification tag and first chunk: its type, and the TSN (DATA) or initiate tag (INIT, INIT ACK) behind the chunk's header."""
     if at + 12 > end:
-        return
+        return 0
     rows.seq[row] = big32(data, at + 4)
-    rows.known[row] |= SEQUENCE
     rows.payload_bytes[row] = max(length - 12, 0)
     rows.payload_hash[row] = payload_hash(data, at + 12, end, length - 12)
     if at + 13 <= end:
         rows.tcp_flags[row] = byte(data, at + 12)
     if at + 20 <= end:
         rows.ack[row] = big32(data, at + 16)
+    return SEQUENCE
 
 
 @inside
@@ -116,10 +116,10 @@ def _icmp(rows: Rows, row: int, data: Array, at: int, end: int, length: int, pro
 
 
 @inside
-def transport(rows: Rows, row: int, data: Array, at: int, end: int, length: int, proto: int) -> None:
+def transport(rows: Rows, row: int, data: Array, begin: int, at: int, end: int, length: int, proto: int) -> None:
     """Fill the transport columns of a row from the header at `at`.
 
-    `length` is what the IP header says follows, `end` is where the capture ends. `payload_at` counts in `data`, as `at` does.
+    `length` is what the IP header says follows, `begin` is where the frame does, `end` where the capture of it ends.
     """
     if proto in (ICMP, ICMPV6):
         _icmp(rows, row, data, at, end, length, proto)
@@ -131,14 +131,15 @@ def transport(rows: Rows, row: int, data: Array, at: int, end: int, length: int,
         return
     rows.sport[row] = big16(data, at)
     rows.dport[row] = big16(data, at + 2)
-    rows.known[row] |= PORTS
+    known = PORTS
     if proto == TCP:
-        _tcp(rows, row, data, at, end, length)
+        known |= _tcp(rows, row, data, begin, at, end, length)
     elif proto == UDP:
         # of a first fragment, what its datagram has in all: fragments are cut anew on the way, at bridges and by NAT
         fragmented = rows.known[row] & MORE_FRAGMENTS != 0 and at + 6 <= end
         rows.payload_bytes[row] = max((big16(data, at + 4) if fragmented else length) - 8, 0)
-        rows.payload_at[row] = at + 8
+        rows.payload_at[row] = at + 8 - begin
         rows.payload_hash[row] = payload_hash(data, at + 8, end, length - 8)
     else:
-        _sctp(rows, row, data, at, end, length)
+        known |= _sctp(rows, row, data, at, end, length)
+    rows.known[row] |= known
