@@ -91,3 +91,11 @@ def test_what_was_translated_was_not_asked_for_directly(services: bool) -> None:
 def test_without_services_only_a_pod_is_asked_directly(asked: str, services: bool, direct: bool) -> None:
     named, _ = told((VETH, IN, POD, asked, "S"), services=services)
     assert named.direct == direct
+
+
+def test_nothing_is_translated_to_a_service_s_address() -> None:
+    """A bridge shows an answer after the port that it left by: where frames are missing, that is all there is of an order."""
+    named, found = told((VETH, OUT, VIP, POD, "SA"), (BRIDGE, IN, WEB, POD, "SA"))
+    assert (named.original, named.translated) == (-1, -1)
+    assert [tuple_of(found, code) for code in named.candidates] == [f"{POD} > {VIP}"]
+    assert any("in an order in which nothing is translated" in problem for problem in named.problems)

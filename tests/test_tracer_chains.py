@@ -6,12 +6,14 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from wire import packet, table
 
 from probes.schema import Table
 from tracer.arrangement import Arrangement, arrangement
 from tracer.chains import Chain, Translation, chain, translations_seen, without_intermediates
 from tracer.passages import SAMPLED_SIGHTINGS, Passage, passages
 from tracer.places import Places, places
+from tracer.sightings import identify
 from tracer.visits import visits
 
 # tuples by code: a client asks a VIP (0), DNAT makes 1 of it, SNAT as well 2; 3 and 4 are half-translated, 5 is of somebody else
@@ -112,6 +114,15 @@ def test_what_has_no_identity_does_not_vote() -> None:
     (passage,) = seen_by([(A, 2, 0, 10, True), (A, 0, 0, 20, True)])[1][0]
     assert passage.gaps == {}
     assert translations_seen([passage], ENDS, 1) == []
+
+
+def test_what_has_no_payload_is_another_packet_than_what_follows() -> None:
+    """An acknowledgment, a FIN and a segment behind them have all numbers alike; merging changes a segment's length and FIN."""
+    sent = [("A", 0), ("A", 0), ("FA", 0), ("A", 1448), ("FA", 4344)]
+    rows = [packet(0, "10.244.0.3:40000", "10.244.0.4:8080", flags, length=length, seq=500, ack=700) for flags, length in sent]
+    identity, *_ = identify(table(rows), np.arange(len(rows)))
+    assert (identity[0], identity[3]) == (identity[1], identity[4])
+    assert len(set(identity.tolist())) == 3
 
 
 def test_the_fastest_of_two_nodes_did_the_translation() -> None:

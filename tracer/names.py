@@ -145,6 +145,8 @@ class Naming:
         if original >= 0:
             named.source = original
             named.client = self._client(connection, original, start_ns, protocol)
+            self._judge_order(named, start_ns, protocol)
+        if named.original >= 0:
             self._judge_origin(named, connection, start_ns, protocol)
         if named.original >= 0:
             self._name_service(named, connection, start_ns, protocol)
@@ -188,6 +190,16 @@ class Naming:
             node = self.traced.nodes[origin]  # IPVS makes the VIP the source of a node's own call
             return Owner("node", node, node=node)
         return owner
+
+    def _judge_order(self, named: Named, start_ns: int, protocol: str) -> None:
+        """Take both tuples back where they would be translated to a Service's cluster IP, which nothing does: packets are missing."""
+        if named.translated in {-1, named.original}:
+            return
+        asked = self.timeline.service(*self._destinations[named.translated], protocol, start_ns)
+        if asked is not None and asked.via == "ClusterIP":
+            named.problems.append("packets were seen in an order in which nothing is translated: to a Service's address")
+            named.candidates = [named.translated]
+            named.original = named.translated = -1
 
     def _judge_origin(self, named: Named, connection: int, start_ns: int, protocol: str) -> None:
         """Take `original` back where the first tuple seen may be the far side of a translation that no observation point saw."""

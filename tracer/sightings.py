@@ -2,14 +2,15 @@
 
 NAT rewrites addresses, ports, checksums and TTL; sequence numbers, timestamps, payload and (in practice) the IP ID stay. GRO, GSO and TSO
 merge and split segments but keep the first one's sequence number, acknowledgment and timestamps: those make a TCP packet's identity, its
-length, PSH and FIN do not (net/ipv4/tcp_offload.c).
+length, PSH and FIN do not (net/ipv4/tcp_offload.c). What has no payload is never merged: an acknowledgment, a FIN by itself and
+the segment sent behind them have all these numbers alike.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from probes.decode.numbers import ACK, EMBEDDED, ICMP, ICMPV6, PACKET, PORTS, RST, SCTP, SEQUENCE, SYN, TCP, TIMESTAMPS, UDP
+from probes.decode.numbers import ACK, EMBEDDED, FIN, ICMP, ICMPV6, PACKET, PORTS, PSH, RST, SCTP, SEQUENCE, SYN, TCP, TIMESTAMPS, UDP
 from probes.jit import inlined, kernel, unsigned, wide
 from probes.schema import Array, Table
 from tracer.orders import by_numbers_and_time
@@ -75,7 +76,10 @@ def _identify(  # noqa: PLR0913, PLR0917 - columns
         state = stir(unsigned(0), unsigned(proto[row]))
         for value in (seq[row], ack[row], tsval[row], tsecr[row]):
             state = stir(state, unsigned(value))
-        state = stir(state, unsigned(flags & np.uint8(SYN | RST) if tcp else flags))
+        telling = flags
+        if tcp:  # with PSH: of no payload
+            telling = flags & np.uint8(SYN | RST) if payload_bytes[row] else flags & np.uint8(FIN | SYN | RST) | np.uint8(PSH)
+        state = stir(state, unsigned(telling))
         if sctp:
             state = stir(stir(unsigned(0), state), payload_hash[row])
         if not stream:
