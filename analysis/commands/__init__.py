@@ -31,7 +31,7 @@ from probes import code_folders
 
 FEW_FUNCTIONS = 5  # are compiled in a second or two
 MORE_FUNCTIONS = 25
-_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)  # where standard output is full, broken or closed
+_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EBADF)  # where standard output is full or closed
 
 app = typer.Typer(
     name="hopline",
