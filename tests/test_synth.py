@@ -230,8 +230,11 @@ def test_any_options_make_a_bundle_whose_truth_is_found(options: Options, reques
 
 BAD = (
     (["--mode", "userspace"], "iptables, nftables, ipvs"), (["--proxies", "some"], "no-ids"), (["--nodes", "0"], "nodes"),
-    (["--loss", "0.9"], "0.5"), (["--reuse", "2"], "0.5"), (["--rate", "0"], "more than 0"), (["--skew", "-1"], "0 or more"),
-    (["--snaplen", "14"], "60"), (["--services", "2000", "--pods", "9"], "more nodes"), (["--services", "0"], "Services"),
+    (["--loss", "0.9"], "0.5"), (["--reuse", "2"], "0.5"), (["--rate", "0"], "more than 0"), (["--skew", "-1"], "give 0 to"),
+    (["--snaplen", "14"], "60"), (["--snaplen", "5000000000"], "60"), (["--rate", "nan"], "requests a second"),
+    (["--rate", "inf"], "at most"), (["--skew", "nan"], "skew"), (["--duration", "nan"], "more than 0 seconds"),
+    (["--duration", "inf"], "more than 0 seconds"),
+    (["--services", "2000", "--pods", "9"], "more nodes"), (["--services", "0"], "Services"),
     (["--pods", "0"], "pods"), (["--packets", "3", "--requests", "3"], "one of them"), (["--duration", "0"], "more than 0"),
 )  # fmt: skip
 

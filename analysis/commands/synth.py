@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,8 +55,8 @@ def synth(
 
     if sum(each is not None for each in (packets, requests, duration)) > 1:
         fail("--packets, --requests and --duration each say how much (give one of them)", EXIT_USAGE)
-    if duration is not None and duration <= 0:
-        fail(f"--duration {duration}: give more than 0 seconds", EXIT_USAGE)
+    if duration is not None and not 0 < duration < math.inf:
+        fail(f"--duration {duration}: give more than 0 seconds, and an end", EXIT_USAGE)
     amount = Amount(packets, REQUESTS if packets is None and duration is None and requests is None else requests, duration)
     options = Options(seed, nodes, services, pods, mode, proxies, rate, skew, loss, gso, reuse, snaplen, l4_only)
     try:

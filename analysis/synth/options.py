@@ -9,6 +9,7 @@ PROXIES = ("none", "ids", "no-ids")
 
 MOST_NODES, MOST_SERVICES, MOST_PODS_OF_A_NODE = 200, 2000, 240
 WHOLE_PACKETS = 262144  # tcpdump's snapshot length
+MOST_RATE_HZ, MOST_SKEW_MS = 1_000_000, 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,9 @@ class Options:
             ),
             (not 0 <= self.loss <= 0.5, f"loss {self.loss}: give a share from 0 to 0.5"),
             (not 0 <= self.reuse <= 0.5, f"reuse {self.reuse}: give a share from 0 to 0.5"),
-            (self.rate_hz <= 0, f"{self.rate_hz} requests a second: give more than 0"),
-            (self.skew_ms < 0, f"skew {self.skew_ms} ms: give 0 or more"),
-            (self.snaplen < 60, f"snaplen {self.snaplen}: give at least 60 bytes"),
+            (not 0 < self.rate_hz <= MOST_RATE_HZ, f"{self.rate_hz} requests a second: give more than 0, and {MOST_RATE_HZ:,} at most"),
+            (not 0 <= self.skew_ms <= MOST_SKEW_MS, f"skew {self.skew_ms} ms: give 0 to {MOST_SKEW_MS:,}"),
+            (not 60 <= self.snaplen <= WHOLE_PACKETS, f"snaplen {self.snaplen}: give 60 to {WHOLE_PACKETS} bytes"),
         ):
             if wrong:
                 raise ValueError(what)
