@@ -115,12 +115,13 @@ class Naming:
         A capture of no node's is taken inside a pod, where its packets go out: that is INSIDE_POD.
         """
         traced, observations, points = self.traced, self.traced.observations, self.traced.points
-        rows = traced.sighting_rows
-        point = observations["point"][rows]
-        fresh = np.isin(observations["ttl"][rows], INITIAL_TTLS) & (observations["tunnel"][rows] == 0)
-        way = observations["direction"][rows] != np.where(inside[point], IN, OUT)
-        at = np.flatnonzero(traced.sighting_forward & fresh & way & possible[point])
-        pairs = traced.sighting_connections[at] << 24 | point[at].astype("i8")
+        fresh = np.isin(np.arange(256), INITIAL_TTLS)  # by TTL
+        at = np.flatnonzero(traced.sighting_forward)
+        at = at[possible[observations["point"][traced.sighting_rows[at]]]]
+        rows = traced.sighting_rows[at]
+        made = fresh[observations["ttl"][rows]] & (observations["tunnel"][rows] == 0)
+        made &= observations["direction"][rows] != np.where(inside[observations["point"][rows]], IN, OUT)
+        pairs = traced.sighting_connections[at[made]] << 24 | observations["point"][rows[made]].astype("i8")
         doors: dict[int, set[str]] = {}
         for pair in pairs[numbered(pairs.view("u8"))[0]].tolist():
             doors.setdefault(pair >> 24, set()).add(INSIDE_POD if inside[pair & 0xFFFFFF] else points[pair & 0xFFFFFF].node)

@@ -92,6 +92,10 @@ class Histories(Generic[K, T]):
         history = self._by_key.get(key)
         return None if history is None else history.at(time_ns)
 
+    def moments(self) -> set[int]:
+        """When any of them changes."""
+        return {moment for history in self._by_key.values() for moment, _ in history.changes()}
+
     def __contains__(self, key: object) -> bool:
         """Whether anybody ever held `key`."""
         return key in self._by_key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -14,7 +15,7 @@ from tracer.cluster.containers import Containers
 from tracer.cluster.fields import Object, address, controller, dicts, strings
 from tracer.cluster.history import FOREVER_NS, NEVER_NS, Claim, Histories
 from tracer.cluster.lives import How, Life, Roll, Sighting, changes, lives
-from tracer.cluster.owners import EXTERNAL, Owner
+from tracer.cluster.owners import EXTERNAL, Owner, Pod
 from tracer.cluster.routes import Route, asked
 from tracer.cluster.routing import KINDS as ROUTING_KINDS
 from tracer.cluster.routing import Routing
@@ -59,6 +60,8 @@ class Timeline:
         self._node_uids = {life.name: life.key for life in nodes}
         self._added: dict[Address, str | None] = {}
         self._networks = _networks(nodes)
+        self._holder_changes = sorted(self._pod_addresses.moments() | self._node_addresses.moments() | self._devices.moments())
+        self._holders = functools.lru_cache(MEMO_SIZE)(self._find_holder)
 
         self._fronts = Histories(claim for life in service_lives for claim in services.front_claims(life))
         self._node_ports = Histories(claim for life in service_lives for claim in services.node_port_claims(life))
@@ -103,6 +106,7 @@ class Timeline:
         """Tell of an address that `node` has (from its `ip addr`). One that several nodes have is "a node", without a name."""
         known = self._added.get(address, node)
         self._added[address] = node if known == node else None
+        self._holders.cache_clear()
 
     def owner(self, address: Address, time_ns: int, port: int | None = None, protocol: str = "tcp") -> Owner | None:
         """Who `address` was at that time; `port` and `protocol` find the container (and a hostNetwork pod on its node).
@@ -110,13 +114,22 @@ class Timeline:
         None where it is not known: no metadata, a Service's address, an address of the pods' that none had then. "external" needs a
         dump that has both Nodes and Pods, since without them anything could be a pod.
         """
+        holder = self._holders(address, bisect.bisect_right(self._holder_changes, time_ns))
+        if isinstance(holder, Pod):
+            return holder.asked(protocol, port)
+        if port is None or holder is None or holder.node is None:
+            return holder
+        return self._host_ports.at((holder.node, protocol, port), time_ns) or holder
+
+    def _find_holder(self, address: Address, changes: int) -> Pod | Owner | None:
+        """Who had an address after so many of all changes, whatever the port: a pod, else an owner."""
+        time_ns = self._holder_changes[changes - 1] if changes else NEVER_NS
         life = self._pod_addresses.at(address, time_ns)
         if life is not None:
-            return self._pods[life.key].asked(protocol, port)
+            return self._pods[life.key]
         node = self._node_of(address, time_ns)
         if node is not None:
-            host = None if port is None else self._host_ports.at((node, protocol, port), time_ns)
-            return host or Owner("node", node, node=node, uid=self._node_uids.get(node))
+            return Owner("node", node, node=node, uid=self._node_uids.get(node))
         if address in self._added and self._lives and address not in self._service_addresses:
             return Owner("node")
         known = (self._service_addresses, self._pod_addresses, self._node_addresses)
