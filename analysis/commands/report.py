@@ -79,7 +79,7 @@ def report(
     if l4_only:
         how.begin()
         page, frames, unread = _page_of_connections(
-            open_input(paths, cluster, **left_out, keep_input=spill is not None), how, rows, heading
+            open_input(paths, cluster, how.load, **left_out, keep_input=spill is not None), how, rows, heading
         )
     else:
         known = answers(paths, cluster, **left_out, keys=keys, no_cache=no_cache)
