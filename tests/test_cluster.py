@@ -78,6 +78,7 @@ def test_a_pod_on_the_first_address_of_its_network_owns_it() -> None:
 
 def test_addresses_told_of_by_a_node_are_its_own_unless_several_have_them_or_they_are_a_services() -> None:
     timeline = Timeline.of([*NODES, service("web", "10.96.1.1"), pod("web-1", "10.244.0.7")])
+    assert who(timeline, "192.0.2.7", 1) == "external"  # that this was asked is nothing to go by later
     for name in ("node-a", "node-b"):
         timeline.add_node_address(name, parse("172.17.0.1"))
         timeline.add_node_address(name, parse("10.96.1.1"))  # kube-ipvs0
