@@ -61,6 +61,8 @@ STATUS: tuple[tuple[str, list[Row], str], ...] = (
     ("aborted by the server", [*handshake(0), packet(10, S, C, "R", seq=9101)], "reset"),
     ("aborted after both closed", [*handshake(0), *closing(10), packet(20, S, C, "R", seq=9102)], "closed"),
     ("refused", [packet(0, C, S, "S", seq=100), packet(1, S, C, "RA", ack=101)], "refused"),
+    ("refused, the attempt was not seen", [packet(1, S, C, "RA", ack=101)], "refused"),
+    ("aborted from its middle", [packet(1, S, C, "RA", seq=9101, ack=101)], "reset"),
     ("one SYN and the capture ends", [packet(0, C, S, "S", seq=100)], "open"),
     ("two SYNs", [packet(0, C, S, "S", seq=100), packet(1000, C, S, "S", seq=100)], "timeout"),
     ("the client gives up", [packet(0, C, S, "S", seq=100), packet(9, C, S, "R", seq=101)], "open"),

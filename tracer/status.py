@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from probes.decode.numbers import ACK, FIN, ICMP, ICMPV6, RST, SCTP, SYN, TCP
+from probes.decode.numbers import ACK, FIN, ICMP, ICMPV6, RST, SCTP, SEQUENCE, SYN, TCP
 from probes.jit import kernel
 from probes.schema import Array, Table
 from tracer.connections import Joined
@@ -34,17 +34,20 @@ def statuses(joined: Joined, observations: Table, rejected: Array) -> tuple[Arra
     sightings = joined.sightings
     _tell(
         joined.bounds, joined.forward, sightings["row"], sightings["identity"], sightings["time_ns"], observations["proto"],
-        observations["tcp_flags"], rejected, status, answer_ns,
+        observations["tcp_flags"], observations["known"], observations["seq"], rejected, status, answer_ns,
     )  # fmt: skip
     return status, answer_ns
 
 
 @kernel
 def _tell(  # noqa: PLR0913, PLR0917 - columns
-    bounds: Array, forward: Array, rows: Array, identity: Array, time_ns: Array, proto: Array, tcp_flags: Array, rejected: Array,
-    status: Array, answer_ns: Array,
+    bounds: Array, forward: Array, rows: Array, identity: Array, time_ns: Array, proto: Array, tcp_flags: Array, known: Array, seq: Array,
+    rejected: Array, status: Array, answer_ns: Array,
 ) -> None:  # fmt: skip
-    """What became of each connection; of its attempts it matters whether there was one, and whether there were several."""
+    """What became of each connection; of its attempts it matters whether there was one, and whether there were several.
+
+    A reset with sequence number 0 answers what acknowledged nothing: an attempt, seen or not (RFC 9293, 3.10.7.1).
+    """
     for connection in range(len(bounds) - 1):
         stream = aborted = accepted = client_ended = server_ended = False
         attempts, attempt = 0, identity[bounds[connection]]
@@ -71,6 +74,8 @@ def _tell(  # noqa: PLR0913, PLR0917 - columns
                 accepted, accepted_ns = True, min(accepted_ns, time_ns[at])
             if aborts:
                 refused_ns = max(refused_ns, time_ns[at])
+                if kind == TCP and flags & ACK and known[rows[at]] & SEQUENCE and seq[rows[at]] == 0:
+                    attempts = max(attempts, 1)
         failed = stream and attempts > 0 and not accepted
         answered = replied_ns != NEVER
         refused = (failed and refused_ns >= 0) or (rejected[connection] >= 0 and (failed or not (stream or answered)))
