@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,6 +53,7 @@ NOTHING_TO_READ: tuple[tuple[str, Callable[[Path], Path], str], ...] = (
     ("an empty capture", only(b""), "node-a.pcap at 0: the file is empty"),
     ("text instead of a capture", only(b"a text\n" * 99), "not a capture: it starts with 61 20 74 65 (give pcap or pcapng"),
     ("damaged gzip", only(b"\x1f\x8b" + b"\xff" * 99, "node-a.pcap.gz"), "gzip stream is damaged"),
+    ("what cannot be read", lambda _: Path("/proc/self/mem"), "mem at 0: cannot be read on: Input/output error"),
     ("a header and no packet", only(CAPTURE.read_bytes()[:24]), "no packets could be read"),
 )
 
@@ -161,6 +162,26 @@ def test_standard_input_without_a_capture(hopline: Hopline) -> None:
     run = hopline("trace", "-", "--json", stdin=b"")
     assert (run.code, run.out) == (INPUT, "")
     assert "standard input at 0: the file is empty" in run.err
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[Path]:
+    """A named pipe from which a capture comes, once."""
+    os.mkfifo(path := tmp_path / "pipe")
+    with subprocess.Popen(["sh", "-c", 'exec cat "$0" > "$1"', CAPTURE, path]) as writer:
+        yield path
+        writer.kill()
+
+
+def test_a_pipe_is_read_where_once_will_do(pipe: Path, hopline: Hopline) -> None:
+    piped, file = (hopline("trace", path, "--json", "--l4-only").out for path in (pipe, CAPTURE))
+    assert [json.loads(line)["original"] for line in piped.splitlines()] == [json.loads(line)["original"] for line in file.splitlines()]
+
+
+def test_a_pipe_is_refused_where_it_would_be_read_twice(pipe: Path, hopline: Hopline) -> None:
+    run = hopline("trace", pipe, "--json")
+    assert (run.code, run.out) == (INPUT, "")
+    assert "pipe: a pipe can be read once" in run.err
 
 
 def test_a_capture_of_no_telling_name_is_known_by_its_content(bundle: Path, hopline: Hopline) -> None:

@@ -287,6 +287,9 @@ def open_bundle(
     """
     files = find_files(paths)
     archive = _archive(files)
+    pipe = next((path for path in files[CAPTURE] if path != STANDARD_INPUT and path.exists() and not path.is_file()), None)
+    if keep_input and pipe:
+        raise BundleError(f"{pipe}: a pipe can be read once, and requests need packets twice (… | hopline trace -, or --l4-only)")
     files.setdefault(CLUSTER, []).extend(cluster)
     folders = folders_of(paths)
     kept = tempfile.TemporaryFile(prefix="hopline-") if keep_input and STANDARD_INPUT in files[CAPTURE] else None  # noqa: SIM115 - the bundle's

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import re
 import zlib
@@ -38,6 +39,7 @@ KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (  # the first that fits a file
     (ARCHIVE, re.compile(re.escape(ARCHIVE_FILE) + "$")),
 )
 _CAPTURE_MAGICS = (b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1", b"\x0a\x0d\x0d\x0a")
+HEAD_BYTES = 1 << 16  # of a file whose name does not tell what it is
 
 
 class BundleError(Exception):
@@ -68,7 +70,14 @@ def kind_of(path: Path) -> str | None:
 
 
 def _kind_by_content(path: Path) -> str:
-    head = unpack(path.read_bytes()[: 1 << 16]).lstrip()[:4096]
+    if not path.is_file():
+        return CAPTURE  # a pipe gives its beginning once
+    with contextlib.suppress(OSError), path.open("rb") as file:  # whoever reads it will say why that cannot be
+        return _kind_of_beginning(unpack(file.read(HEAD_BYTES)).lstrip()[:4096])
+    return CAPTURE
+
+
+def _kind_of_beginning(head: bytes) -> str:
     if head[:4] in _CAPTURE_MAGICS:
         return CAPTURE
     if b"src=" in head and b"dst=" in head:

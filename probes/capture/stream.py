@@ -43,11 +43,13 @@ def _zstd() -> _Decompressor:
     return zstandard.ZstdDecompressor().decompressobj()
 
 
-COMPRESSIONS: tuple[tuple[tuple[bytes, ...], str, Callable[[], _Decompressor]], ...] = (
+Compression = tuple[tuple[bytes, ...], str, Callable[[], _Decompressor]]  # what its files begin with, its name, what unpacks it
+COMPRESSIONS: tuple[Compression, ...] = (
     ((b"\x1f\x8b",), "gzip", _gzip),
     # RFC 8878, 3.1: frames, and skippable frames, which pzstd writes before them
     ((b"\x28\xb5\x2f\xfd", *(bytes([low]) + b"\x2a\x4d\x18" for low in range(0x50, 0x60))), "Zstandard", _zstd),
 )
+PLAIN: Compression = ((), "", _gzip)
 
 
 def _size(stream: BinaryIO) -> int:
@@ -87,9 +89,10 @@ class ByteWindow:
         self._unpacked = 0  # and what came out of them
         plain = plain_file(stream)
         self._start = b""
+        self._magics, self._compression, self._new = PLAIN
         self._start = self._read(PIECE_BYTES)
         compressed = next((each for each in COMPRESSIONS if self._start.startswith(each[0])), None)
-        self._magics, self._compression, self._new = compressed or ((), "", _gzip)
+        self._magics, self._compression, self._new = compressed or PLAIN
         self._decompressor = self._new() if compressed else None
         self._descriptor, self._position = plain if plain and not compressed else (-1, 0)
 
