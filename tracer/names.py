@@ -164,7 +164,7 @@ class Naming:
         address, port = self._destinations[named.original]
         named.service = timeline.service(address, port, protocol, start_ns)
         if named.service is not None:
-            if named.translated >= 0 and self._destinations[named.translated] == (address, port):
+            if named.translated >= 0 and self._same_destination(named, protocol):
                 # The packet kept a Service's address as far as it was seen: dropped, rejected, or translated where nobody looked.
                 named.translated = -1
                 if self._columns["status"][connection] not in (REFUSED, TIMEOUT):
@@ -175,13 +175,18 @@ class Naming:
                 named.translated = -1
         elif timeline.empty:
             return
-        elif named.translated >= 0 and self._destinations[named.translated] != (address, port):
+        elif named.translated >= 0 and not self._same_destination(named, protocol):
             named.problems.append(f"{endpoint(*address, port)} was translated, and no Service is known that has it")
         elif self._knows_services or self._is_pod(address, start_ns):
             named.direct = True
             backed = timeline.services_of_endpoint(address, port, protocol, start_ns)
             if len(backed) == 1 and backed[0].headless:
                 named.service = backed[0]
+
+    def _same_destination(self, named: Named, protocol: str) -> bool:
+        """Whether what was asked for is where packets went. An echo's identifier stands for both ports: a masquerade changes it."""
+        asked, reached = self._destinations[named.original], self._destinations[named.translated]
+        return asked == reached or (asked[0] == reached[0] and protocol in {"icmp", "icmpv6"})
 
     def _client(self, connection: int, original: int, start_ns: int, protocol: str) -> Owner | None:
         address, port = self._sources[original]
