@@ -100,8 +100,11 @@ def _forked(work: Work, packets: Packets, parts: Sequence[int], folder: Path, pr
     pool = ProcessPoolExecutor(min(processes, len(parts)), multiprocessing.get_context("fork"))
     try:
         yield from zip(list(parts), pool.map(_stitch_shared, parts), strict=True)
+        pool.shutdown(wait=False)  # their memory takes a while to be given back
+    except BaseException:
+        pool.shutdown(cancel_futures=True)  # what they write to may be removed next
+        raise
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # their memory takes a while to be given back
         _shared = None
         gc.unfreeze()
 
