@@ -86,12 +86,13 @@ def mariadb(folder: Path) -> Iterator[int]:
     port, files = free_port(), folder / "mariadb"
     files.mkdir()
     install = ["mariadb-install-db", "--no-defaults", f"--datadir={files}", "--skip-test-db", "--auth-root-authentication-method=normal"]
-    subprocess.run([*install, "--user=root"], stdout=subprocess.DEVNULL, check=True)
+    # each that starts removes what others have in the same folder for temporary tables
+    subprocess.run([*install, "--user=root"], stdout=subprocess.DEVNULL, check=True, env=os.environ | {"TMPDIR": str(folder)})
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=db.example"]
     key, certificate = folder / "db-key.pem", folder / "db-certificate.pem"
     subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, stderr=subprocess.DEVNULL)
     options = [
-        f"--datadir={files}", f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder}/mariadb.socket", "--user=root",
+        f"--datadir={files}", f"--tmpdir={folder}", f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder}/mariadb.socket", "--user=root",
         f"--pid-file={folder}/mariadb.pid", "--skip-grant-tables", "--skip-log-bin", f"--ssl-key={key}", f"--ssl-cert={certificate}",
     ]  # fmt: skip
     with running(["mariadbd", "--no-defaults", *options], port=port, log=folder / "mariadb.log"):

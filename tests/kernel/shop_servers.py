@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
+import os
 import queue
 import random
 import shutil
@@ -208,10 +209,11 @@ def _store(lab: Lab, folder: Path, running: ExitStack) -> None:
     """MariaDB with the items."""
     files = folder / "mariadb"
     install = ["mariadb-install-db", "--no-defaults", f"--datadir={files}", "--skip-test-db", "--auth-root-authentication-method=normal"]
-    subprocess.run([*install, "--user=root"], stdout=subprocess.DEVNULL, check=True)
+    # each that starts removes what others have in the same folder for temporary tables
+    subprocess.run([*install, "--user=root"], stdout=subprocess.DEVNULL, check=True, env=os.environ | {"TMPDIR": str(folder)})
     command = [
-        "mariadbd", "--no-defaults", f"--datadir={files}", "--port=3306", "--bind-address=0.0.0.0", f"--socket={folder}/mariadb.socket",
-        "--user=root", f"--pid-file={folder}/mariadb.pid", "--skip-grant-tables", "--skip-log-bin", "--skip-name-resolve",
+        "mariadbd", "--no-defaults", f"--datadir={files}", f"--tmpdir={folder}", "--port=3306", "--bind-address=0.0.0.0",
+        f"--socket={folder}/mariadb.socket", "--user=root", f"--pid-file={folder}/mariadb.pid", "--skip-grant-tables", "--skip-log-bin", "--skip-name-resolve",
     ]  # fmt: skip
     running.enter_context(_running(lab, "store", command, 3306, folder / "mariadb.log"))
     with lab.socket("store", socket.AF_INET, socket.SOCK_STREAM) as connected:
