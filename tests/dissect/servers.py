@@ -92,8 +92,9 @@ def mariadb(folder: Path) -> Iterator[int]:
     key, certificate = folder / "db-key.pem", folder / "db-certificate.pem"
     subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, stderr=subprocess.DEVNULL)
     options = [
-        f"--datadir={files}", f"--tmpdir={folder}", f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder}/mariadb.socket", "--user=root",
-        f"--pid-file={folder}/mariadb.pid", "--skip-grant-tables", "--skip-log-bin", f"--ssl-key={key}", f"--ssl-cert={certificate}",
+        f"--datadir={files}", f"--tmpdir={folder}", f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder}/mariadb.socket",
+        "--user=root", f"--pid-file={folder}/mariadb.pid", "--skip-grant-tables", "--skip-log-bin", f"--ssl-key={key}",
+        f"--ssl-cert={certificate}",
     ]  # fmt: skip
     with running(["mariadbd", "--no-defaults", *options], port=port, log=folder / "mariadb.log"):
         yield port

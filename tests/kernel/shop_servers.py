@@ -213,7 +213,8 @@ def _store(lab: Lab, folder: Path, running: ExitStack) -> None:
     subprocess.run([*install, "--user=root"], stdout=subprocess.DEVNULL, check=True, env=os.environ | {"TMPDIR": str(folder)})
     command = [
         "mariadbd", "--no-defaults", f"--datadir={files}", f"--tmpdir={folder}", "--port=3306", "--bind-address=0.0.0.0",
-        f"--socket={folder}/mariadb.socket", "--user=root", f"--pid-file={folder}/mariadb.pid", "--skip-grant-tables", "--skip-log-bin", "--skip-name-resolve",
+        f"--socket={folder}/mariadb.socket", "--user=root", f"--pid-file={folder}/mariadb.pid", "--skip-grant-tables", "--skip-log-bin",
+        "--skip-name-resolve",
     ]  # fmt: skip
     running.enter_context(_running(lab, "store", command, 3306, folder / "mariadb.log"))
     with lab.socket("store", socket.AF_INET, socket.SOCK_STREAM) as connected:
