@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ports import free_port
 
-from .lab import needs, running
+from .lab import needs, running, until
 
 ITEMS = '{"id": 1234, "name": "widget-7"}'
 BIG_BYTES = 300_007
@@ -128,6 +128,8 @@ def postgresql(folder: Path) -> Iterator[int]:
         *(word for setting in settings for word in ("-c", setting)),
     ]
     with running(command, port=port, log=folder / "postgresql.log", ends=signal.SIGINT, **who):
+        ready = [programs[-1].with_name("pg_isready"), "--quiet", "--host=127.0.0.1", f"--port={port}"]
+        until(lambda: subprocess.run(ready, check=False).returncode == 0, "PostgreSQL")  # it listens before it takes anybody
         yield port
 
 
