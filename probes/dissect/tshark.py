@@ -86,7 +86,7 @@ def dissect(
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, env=environment) as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            with suppress(OSError):  # as large as the system allows everybody, unless it was told otherwise
+            with suppress(OSError, AttributeError):  # where the system has that, and allows everybody so much
                 fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
             writer = threading.Thread(target=_feed, args=(process.stdin, records), daemon=True)
             writer.start()
