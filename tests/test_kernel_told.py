@@ -97,6 +97,7 @@ DROP_CASES: dict[str, tuple[Callable[[Record, int, int], list[dict[str, Any]]], 
     "no SYN": (lambda r, t, isn: [drop(t + 50_000, UNSEEN, tcp_flags=16, seq=isn)], []),
     "another time": (lambda r, t, isn: [drop(t - 5 * SECOND_NS, r["translations"][0]["before"], tcp_flags=2)], []),
     "a copy for somebody else": (lambda r, t, isn: [drop(t, r["translations"][0]["before"], "PACKET_SOCK_ERROR")], []),
+    "an ACK that was overtaken": (lambda r, t, isn: [drop(t, r["translations"][0]["before"], "TCP_RFC7323_PAWS_ACK", tcp_flags=16)], []),
     "sent again": (lambda r, t, isn: [drop(t, r["translations"][0]["before"]) | {"event": "retransmit", "reason": None}], []),
     "nobody's": (lambda r, t, isn: [drop(t, OTHERS, tcp_flags=2)], []),
 }  # fmt: skip

@@ -12,10 +12,10 @@ from probes.drops import EVENTS, Drops, Place
 from tracer.flows import Flows
 
 # Reasons (include/net/dropreason-core.h) by which a connection loses nothing on its way: a copy made for somebody else died, or what came
-# again, or what had arrived (a FIN, mostly) in a socket that was closed.
+# again, or an ACK that a later one overtook (PAWS_ACK), or what had arrived (a FIN, mostly) in a socket that was closed.
 NO_LOSS = frozenset({
-    "PACKET_SOCK_ERROR", "OTHERHOST", "UNICAST_IN_L2_MULTICAST", "TCP_OLD_DATA", "TCP_OLD_SEQUENCE", "TCP_OLD_ACK", "TCP_RESET",
-    "QUEUE_PURGE",
+    "PACKET_SOCK_ERROR", "OTHERHOST", "UNICAST_IN_L2_MULTICAST", "DUP_FRAG", "TCP_OFOMERGE", "TCP_OLD_DATA", "TCP_OLD_SEQUENCE",
+    "TCP_OLD_ACK", "TCP_RFC7323_PAWS_ACK", "TCP_RESET", "QUEUE_PURGE",
 })  # fmt: skip
 
 
