@@ -12,13 +12,14 @@ from analysis.compare import words
 from analysis.compare.samples import METRICS, Key
 from analysis.compare.side import Side
 from analysis.report import one_file
-from analysis.report.seen import text
+from analysis.report.markup import table, text
 from analysis.statistics import smallest_sample
 from analysis.terminal import plain
 from probes.schema import Array
 
 Json = dict[str, Any]
 ASSETS = Path(__file__).parent / "assets"
+NOTHING = "Nothing to tell."
 POINTS = 160  # of a curve
 MOST_DOTS = 2000  # of one side
 
@@ -49,7 +50,7 @@ def _comparison(place: int, pair: Json) -> str:
     return (
         f'<section class="pair"{first}><h2>{text(pair["b"])} against {text(pair["a"])}</h2>'
         f'<p class="verdict">{text(words.headline(pair))}</p>{_list(notes)}{instead}{_list(pair["record_instead"])}'
-        f'<div class="scroll">{_table(head, rows, classes)}</div></section>'
+        f'<div class="scroll">{table(head, rows, classes, empty=NOTHING)}</div></section>'
     )
 
 
@@ -58,23 +59,15 @@ def _list(lines: Iterable[str]) -> str:
     return f"<ul>{items}</ul>" if items else ""
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]], classes: Iterable[str] | None = None) -> str:
-    body = ["".join(f"<td>{text(cell)}</td>" for cell in row) for row in rows]
-    names = "".join(f'<th scope="col">{text(name)}</th>' for name in head)
-    marked = classes or [""] * len(body)
-    lines = "\n".join(f'<tr class="{text(each)}">{row}</tr>' for each, row in zip(marked, body, strict=True))
-    return f"<table><thead><tr>{names}</tr></thead><tbody>\n{lines}\n</tbody></table>" if body else "<p>Nothing to tell.</p>"
-
-
 def _balance(side: Json) -> str:
     rows = [words.spread(each) for each in side["balance"]]
-    return f"<h3>{text(side['name'])}</h3>" + _table(("Service", "Promises", "Connections", "Answer"), rows)
+    return f"<h3>{text(side['name'])}</h3>" + table(("Service", "Promises", "Connections", "Answer"), rows, empty=NOTHING)
 
 
 def _facts(sides: Sequence[Json]) -> str:
     columns = [words.facts(side) for side in sides]
     rows = [(each[0][0], *(told for _, told in each)) for each in zip(*columns, strict=True)]
-    return _table(("", *(side["name"] for side in sides)), rows)
+    return table(("", *(side["name"] for side in sides)), rows, empty=NOTHING)
 
 
 def _pictures(sides: Sequence[Side]) -> Json:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from string import Template
 
-from analysis.report.seen import text
+from analysis.report.markup import text
 
 FOLDER = Path(__file__).parent
 ASSETS = FOLDER / "assets"

@@ -1,23 +1,18 @@
-"""What is said in plain HTML, script or not: what was and was not seen. Every text is escaped here."""
+"""What is said in plain HTML, script or not: what was and was not seen."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from html import escape
 from typing import Any
 
 from analysis.kinds import reason_of
 from analysis.records import Record
+from analysis.report.markup import table, text
 from analysis.summary import Summary, not_seen
-from analysis.terminal import clock, duration, plain
+from analysis.terminal import clock, duration
 
 NOTHING_MISSING = "Nothing is known to be missing."
-
-
-def text(value: object) -> str:
-    """`value` as HTML text: markup stays text, control characters are shown as escapes."""
-    return escape(plain(str(value)))
 
 
 def what_was_seen(summary: Summary) -> str:
@@ -52,7 +47,7 @@ def captures(summary: Summary) -> str:
         )
         for file, each in summary["captures"].items()
     )  # fmt: skip
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def nodes(summary: Summary) -> str:
@@ -62,7 +57,7 @@ def nodes(summary: Summary) -> str:
         (node, "yes" if each["captured"] else "no", *("none" if each[name] is None else each[name] for name in NODE_FACTS))
         for node, each in summary["nodes"].items()
     )
-    return _table(head, rows)
+    return table(head, rows)
 
 
 NODE_FACTS = ("kube_proxy_mode", "services", "rules", "ledger_lines")
@@ -85,13 +80,4 @@ def left_open(summary: Summary, records: Iterable[Record], problems: Counter[str
     rows += [("connections not read", reason, len(ids)) for reason, ids in sorted(unread.items())]
     rows += [("parent not told", "several requests could have caused it, none surely enough", parents)] * bool(parents)
     rows += [("problem", reason, count) for reason, count in (said if problems is None else problems).most_common(20)]
-    return _table(("What", "Why", "How many"), ((what, why, f"{count:,}") for what, why, count in rows))
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    body = ["".join(f"<td>{text(cell)}</td>" for cell in row) for row in rows]
-    if not body:
-        return "<p>None.</p>"
-    names = "".join(f'<th scope="col">{text(name)}</th>' for name in head)
-    lines = "\n".join(f"<tr>{row}</tr>" for row in body)
-    return f"<table><thead><tr>{names}</tr></thead><tbody>\n{lines}\n</tbody></table>"
+    return table(("What", "Why", "How many"), ((what, why, f"{count:,}") for what, why, count in rows))
