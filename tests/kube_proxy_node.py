@@ -136,7 +136,7 @@ class Answered(NamedTuple):
     server: str
 
 
-def ask(lab: Lab, place: str, address: str, port: int, *, seconds: float = 20) -> Answered:
+def ask(lab: Lab, place: str, address: str, port: int, *, seconds: float = 60) -> Answered:
     """A new connection from `place`, with a request that is answered."""
     with lab.socket(place, socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as mine:
         mine.settimeout(seconds)

@@ -85,7 +85,9 @@ def recorded(path: Path, *ports: int, snaplen: int = 262_144) -> Iterator[None]:
         try:
             yield
         finally:
-            time.sleep(0.15)  # the last packets of closed connections
+            written = -1
+            while written < (written := path.stat().st_size):
+                time.sleep(0.15)  # the last packets of closed connections
             tcpdump.send_signal(signal.SIGINT)
             said = tcpdump.stderr.read()
     dropped = _DROPPED.search(said)

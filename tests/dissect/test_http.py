@@ -17,7 +17,7 @@ from probes.dissect import Exchange
 from probes.dissect.framing import digest
 
 from . import servers
-from .lab import Conversation, conversations, needs, recorded
+from .lab import WAIT_SECONDS, Conversation, conversations, needs, recorded
 
 
 def receive_all(client: socket.socket, *, ends: Callable[[bytes], bool] = lambda _: False) -> bytes:
@@ -30,7 +30,7 @@ def receive_all(client: socket.socket, *, ends: Callable[[bytes], bool] = lambda
 def say(port: int, *parts: bytes, close: bool = True) -> bytes:
     """Send the parts, each when something has come for the one before; give all that came."""
     with socket.create_connection(("127.0.0.1", port)) as client:
-        client.settimeout(5)
+        client.settimeout(WAIT_SECONDS)
         seen = b""
         for number, part in enumerate(parts):
             if number:

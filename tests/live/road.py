@@ -55,7 +55,7 @@ class Road:
             with inside(self.netns("client")):
                 mine = socket.socket()
             with mine:
-                mine.settimeout(10)
+                mine.settimeout(SECONDS)
                 mine.connect((VIP, PORT))
                 mine.sendall(b"%d\n" % size)
                 while mine.recv(1 << 16):
@@ -70,7 +70,7 @@ class Road:
             with inside(self.netns("client")):
                 mine = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             with mine:
-                mine.settimeout(10)
+                mine.settimeout(SECONDS)
                 mine.sendto(payload, (VIP, port))
                 assert mine.recv(1 << 16) == payload
                 ports.append(mine.getsockname()[1])

@@ -178,7 +178,7 @@ def test_nothing_stays_after_kill_minus_9(source: Path) -> None:
     assert programs_of({"asks_sought", "drops_sought"}) == before + 2
     running.send_signal(signal.SIGKILL)
     running.communicate()
-    patience = time.monotonic() + 10  # the kernel frees programs after a grace period
+    patience = time.monotonic() + 60  # the kernel frees programs after a grace period
     while programs_of({"asks_sought", "drops_sought"}) > before and time.monotonic() < patience:
         time.sleep(0.05)
     assert programs_of({"asks_sought", "drops_sought"}) == before
