@@ -25,7 +25,7 @@ _SPREAD = 0x9E37_79B1  # golden ratio: neighbours, which are often of one kind, 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What forked processes see of this one; `done` counts packets by share."""
+    """What forked processes see of this one; `done` counts pieces by share."""
 
     shares: Sequence[Sequence[Piece]]
     protocols: Mapping[int, str]
@@ -41,7 +41,7 @@ def read_side_by_side(
     protocols: Mapping[int, str],
     *,
     keys: Path | None = None,
-    progress: Callable[[int], None] = lambda _packets: None,
+    progress: Callable[[int], None] = lambda _pieces: None,
     processes: int | None = None,
 ) -> Reading:
     """What `read` reads, by as many `processes` as there are processors (and work) for, or as asked for: it is the same for any number."""
@@ -85,8 +85,8 @@ def _share(number: int) -> Reading:
     work = _work
     assert work is not None
 
-    def progress(packets: int) -> None:
-        work.done[number] = packets
+    def progress(taken: int) -> None:
+        work.done[number] = taken
 
     return read(work.shares[number], work.protocols, keys=work.keys, progress=progress)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from probes.dissect import DissectionError, Piece, Reading, find_tshark, read, read_side_by_side
 from probes.dissect import side_by_side as side_by_side_
+from probes.dissect.pdml import Layer
+from probes.dissect.tshark import dissect
 
 pytestmark = pytest.mark.skipif(find_tshark() is None, reason="tshark is not installed")
 
@@ -43,7 +45,40 @@ def test_the_answer_is_the_same_for_any_number_of_processes(alone: Reading, proc
     assert found == alone
     assert list(found.exchanges) == list(alone.exchanges), "in the order of connections"
     assert seen == sorted(seen)
-    assert seen[-1] == len(list(pieces())), "each message is a packet here, and all were seen"
+    assert seen[-1] == len(list(pieces())), "all were taken"
+
+
+def test_what_was_said_before_is_read_as_if_it_were_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+
+    def counted(records: Iterable[bytes], *more: object) -> Iterator[Layer]:
+        packets = list(records)
+        given.append(len(packets))
+        return dissect(packets, *more)  # type: ignore[arg-type]  # passed on
+
+    monkeypatch.setattr("probes.dissect.exchanges.dissect", counted)
+    ask, head, done = b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", b"HTTP/1.1 204 No\r\n\r\n"
+    connections = [
+        [ask, head + b"ok"],
+        [ask, head + b"no", ask + ask, head + b"ok" + head + b"ko", ask, done],
+        [ask.replace(b"GET", b"HEAD"), head, ask, head + b"ok", ask.replace(b"GET", b"HEAD"), head],
+        [ask, done, ask, head],  # its end was not captured
+        [ask, done],
+    ]
+    spoken = [list(conversation(number, said)) for number, said in enumerate(connections)]
+    together = read([piece for pieces in spoken for piece in pieces], dict.fromkeys(range(len(spoken)), "http"))
+    assert [len(together.exchanges[number]) for number in range(len(spoken))] == [1, 4, 3, 2, 1]
+    assert given.pop() == 2 + 1 + 6 + 4 + 0, "what was new, and all of those in which something depends on what went before"
+    for number, pieces in enumerate(spoken):
+        assert read(pieces, {number: "http"}).exchanges == {number: together.exchanges[number]}
+
+
+def conversation(connection: int, said: list[bytes]) -> Iterator[Piece]:
+    """Its sides speak in turns."""
+    places = [0, 0]
+    for turn, content in enumerate(said):
+        yield Piece(connection, turn % 2 == 0, places[turn % 2], content, len(content), turn)
+        places[turn % 2] += len(content)
 
 
 def test_a_process_that_is_ended_costs_time_only(alone: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
