@@ -1,9 +1,18 @@
-"""Memory straight from the system: zeros, and none of it taken before it is written; and such memory that is used again."""
+"""Memory straight from the system: zeros, and none of it taken before it is written; and such memory that is used again, or elsewhere."""
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import functools
 import mmap
 import os
+import sys
+from collections.abc import Callable
+
+import numpy as np
+
+from probes.schema import Array
 
 HUGE_BYTES = 1 << 21
 _HUGE = getattr(mmap, "MADV_HUGEPAGE", None)  # where the system has them
@@ -30,6 +39,47 @@ def forget(memory: mmap.mmap, begin: int) -> None:
     """Give back what is behind `begin`, a multiple of a page's size, as far as the system takes it: it is zero then."""
     if _FORGET is not None and begin < len(memory):
         memory.madvise(_FORGET, begin)
+
+
+_MOVE = 1 | 2 | 4  # MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP: where pages were, there is memory still, which is zero
+
+
+def hand_over(source: Array, target: Array) -> None:
+    """Have `target` begin with what is in `source`, which nobody uses any more: of large ones the pages move, where the system can do that.
+
+    `target` is memory of `pages` from the beginning of a page on, and longer by less than a page, whose rest may be anything then.
+    """
+    if not (_is_of_pages(source) and _moved(source.ctypes.data, target.ctypes.data, source.nbytes)):
+        target[: len(source)] = source
+
+
+def _is_of_pages(items: Array) -> bool:
+    """Whether `items` are at the beginning of what `pages` gave."""
+    memory: object = items
+    while isinstance(memory, np.ndarray | memoryview):
+        memory = memory.base if isinstance(memory, np.ndarray) else memory.obj
+    return isinstance(memory, mmap.mmap) and items.ctypes.data % mmap.PAGESIZE == 0
+
+
+def _moved(source: int, target: int, size_bytes: int) -> bool:
+    """Whether the pages at address `source` are those at `target` now. OSError where the system has no memory for that."""
+    move = _mremap()
+    size_bytes = -(-size_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    if move is None or move(source, size_bytes, size_bytes, _MOVE, target) == target:
+        return move is not None
+    if ctypes.get_errno() == errno.EINVAL:  # Linux before 5.7
+        return False
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+@functools.cache
+def _mremap() -> Callable[..., int | None] | None:
+    """mremap(2), where there is one."""
+    if sys.platform != "linux":
+        return None
+    move = ctypes.CDLL(None, use_errno=True).mremap
+    move.restype, move.argtypes = ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p)
+    return move
 
 
 class KeptPages:

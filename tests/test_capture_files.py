@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,6 +29,8 @@ from packets import (
 )
 from packets_random import FRAMES
 
+from probes import pages
+from probes.capture import columns, line_up
 from probes.capture.reader import merge_captures
 from probes.schema import OBSERVATIONS, size
 
@@ -260,3 +263,23 @@ def test_merged_captures_count_points_and_outer_rows_through() -> None:
     assert table["seq"].tolist() == seqs
     assert table["point"].max() == len(points) - 1
     assert size(merge_captures([])[0]) == 0
+
+
+@pytest.mark.parametrize("small_bytes", [0, 1 << 16])  # columns that are no larger are ordinary arrays
+@pytest.mark.parametrize("moves", [True, False])
+def test_captures_in_one_table_are_what_they_were(moves: bool, small_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "SMALL_BYTES", small_bytes)
+    if not moves:
+        monkeypatch.setattr(pages, "_mremap", lambda: None)
+    long = pcap([sll2(ip4("10.0.0.1", "10.0.0.2", udp(4789, 4789, b"\x08" + bytes(7) + frame))) for frame in ETHERNET_FRAMES * 100], SLL2)
+    for files in ([], [long], [long, FILES["pcapng, sections of both orders"], pcap([]), long]):
+        table, ranges = line_up([read(file) for file in files])
+        assert list(table) == [column.name for column in OBSERVATIONS.columns]
+        points = 0
+        for file, rows in zip(files, ranges, strict=True):
+            before = read(file)
+            assert len(rows) == size(before.observations)
+            for name, column in before.observations.items():
+                shift = {"point": points, "outer": np.where(column >= 0, rows.start, 0)}.get(name, 0)
+                assert (table[name][rows.start : rows.stop] == column + shift).all()
+            points += len(before.points)

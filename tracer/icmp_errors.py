@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from probes.decode.numbers import EMBEDDED, PORTS
 from probes.schema import Array, Table
 from tracer.connections import Joined
-
-
-def embedded(observations: Table) -> Array:
-    """Rows (int64) of headers embedded in ICMP errors whose ports are known."""
-    return np.flatnonzero((observations["view"] == EMBEDDED) & (observations["known"] & PORTS > 0))
 
 
 def attach(joined: Joined, observations: Table, rows: Array, codes: Array, node_of_point: Array) -> Array:

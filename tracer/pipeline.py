@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from probes.decode.link import ALL_INTERFACES
+from probes.decode.numbers import EMBEDDED
 from probes.jit import kernel
 from probes.schema import Array, ObservationPoint, Table, size, take
 from probes.sockets import Sockets
@@ -16,7 +17,7 @@ from tracer import evidence
 from tracer.components import Components
 from tracer.connections import JOINED, Joined, Paths, identity_evidence, node_ranks, paths
 from tracer.hops import handshake_times, hops
-from tracer.icmp_errors import attach, embedded
+from tracer.icmp_errors import attach
 from tracer.joins import Joining, join_legs
 from tracer.ledger import entries, ledger_tuples
 from tracer.legs import legs
@@ -24,7 +25,7 @@ from tracer.losses import losses
 from tracer.orders import by_number, merged
 from tracer.schema import CONNECTIONS, ENTRIES, HOPS, LEGS, LOSSES, TRANSLATIONS
 from tracer.sides import client_side
-from tracer.sightings import joinable, sightings
+from tracer.sightings import linked_rows, sightings
 from tracer.sockets import SocketLookup, SocketTable, gather, socket_tuples
 from tracer.status import statuses, unreachable
 from tracer.tuples import code_tuples, reverse_codes
@@ -58,13 +59,22 @@ class Reconstruction:
 
 
 def reconstruct(
-    observations: Table, points: Sequence[ObservationPoint], ledgers: Mapping[str, Table], sockets: Mapping[str, Sockets] | None = None
+    observations: Table,
+    points: Sequence[ObservationPoint],
+    ledgers: Mapping[str, Table],
+    sockets: Mapping[str, Sockets] | None = None,
+    linked: Array | None = None,
 ) -> Reconstruction:
-    """Join `observations` (whose `point` indexes `points`), each node's LEDGER table and its sockets into connections."""
+    """Join `observations` (whose `point` indexes `points`), each node's LEDGER table and its sockets into connections.
+
+    Only rows that are `linked` are looked at, `linked_rows` of all if nobody says.
+    """
     sockets = sockets or {}
     nodes = tuple(sorted({point.node for point in points} | set(ledgers) | set(sockets)))
     node_of_point = np.array([nodes.index(point.node) for point in points] or [0], "i4")
-    rows, errors = joinable(observations), embedded(observations)
+    linked = linked_rows(observations) if linked is None else linked
+    about_others = observations["view"][linked] == EMBEDDED
+    rows, errors = linked[~about_others], linked[about_others]
     ledger_nodes = sorted(ledgers)
     both = [ledger_tuples(ledgers[node]) for node in ledger_nodes]
     owned = gather(sockets, nodes)
@@ -161,7 +171,7 @@ def _labels(root: Array, count: int) -> tuple[Array, Array]:
 def _rejections(observations: Table, errors: Array, about: Array, count: int) -> Array:
     rejected = np.full(count, -1, "i8")
     outer = observations["outer"][errors]
-    told = (about >= 0) & unreachable(observations)[outer]
+    told = (about >= 0) & unreachable(observations, outer)
     np.maximum.at(rejected, about[told], observations["time_ns"][outer][told])
     return rejected
 

@@ -20,33 +20,24 @@ from tracer.tuples import stir
 SCTP_INIT, SCTP_INIT_ACK = 1, 2
 
 
-def joinable(observations: Table) -> Array:
-    """Rows (int64) of packets of connections: TCP, UDP, SCTP and ICMP echoes whose ports are known; no outer packets of tunnels."""
-    return _rows_with_ports(observations, embedded=False)
-
-
 def linked_rows(observations: Table) -> Array:
-    """Rows (int64) that go with a flow of their own: those that are `joinable`, and headers embedded in ICMP errors about them."""
-    return _rows_with_ports(observations, embedded=True)
-
-
-def _rows_with_ports(observations: Table, *, embedded: bool) -> Array:
+    """Rows (int64) that go with a flow of their own: those that are joinable, and headers embedded in ICMP errors about them."""
     rows = np.empty(len(observations["view"]), "i8")
-    return rows[: _find_ports(observations["view"], observations["proto"], observations["known"], embedded, rows)].copy()
+    return rows[: _find_ports(observations["view"], observations["proto"], observations["known"], rows)].copy()
 
 
 @inlined
 def is_joinable(view: int, proto: int, known: int) -> bool:
-    """Whether an observation is one of `joinable`."""
+    """Whether it is a packet of a connection: TCP, UDP, SCTP or an ICMP echo whose ports are known; no outer packet of a tunnel."""
     transport = proto == TCP or proto == UDP or proto == SCTP or proto == ICMP or proto == ICMPV6  # noqa: PLR1714 - no set in a kernel
     return known & PORTS > 0 and view == PACKET and transport
 
 
 @kernel
-def _find_ports(view: Array, proto: Array, known: Array, embedded: bool, rows: Array) -> int:
+def _find_ports(view: Array, proto: Array, known: Array, rows: Array) -> int:
     count = 0
     for row in range(len(view)):
-        if is_joinable(view[row], proto[row], known[row]) or (embedded and view[row] == EMBEDDED and known[row] & PORTS > 0):
+        if is_joinable(view[row], proto[row], known[row]) or (view[row] == EMBEDDED and known[row] & PORTS > 0):
             rows[count] = row
             count += 1
     return count

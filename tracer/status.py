@@ -18,10 +18,10 @@ UNANSWERED_ATTEMPTS = 2  # one SYN without an answer may still be on its way whe
 NEVER = np.iinfo("i8").max
 
 
-def unreachable(observations: Table) -> Array:
-    """Whether each row ends an attempt: ICMP destination unreachable (RFC 792, RFC 4443), but not "fragmentation needed"."""
-    v4 = (observations["proto"] == ICMP) & (observations["icmp_type"] == 3) & (observations["icmp_code"] != 4)
-    return np.asarray(v4 | ((observations["proto"] == ICMPV6) & (observations["icmp_type"] == 1)))
+def unreachable(observations: Table, rows: Array) -> Array:
+    """Whether each of `rows` ends an attempt: ICMP destination unreachable (RFC 792, RFC 4443), but not "fragmentation needed"."""
+    proto, kind, code = (observations[name][rows] for name in ("proto", "icmp_type", "icmp_code"))
+    return np.asarray(((proto == ICMP) & (kind == 3) & (code != 4)) | ((proto == ICMPV6) & (kind == 1)))
 
 
 def statuses(joined: Joined, observations: Table, rejected: Array) -> tuple[Array, Array]:

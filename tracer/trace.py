@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from probes.schema import Array
 from tracer.affinity import Affine, affine, affinities
 from tracer.bundle import Bundle
 from tracer.drops import drop_problems
@@ -41,9 +42,12 @@ def trace(bundle: Bundle) -> Trace:
     return found
 
 
-def trace_part(bundle: Bundle, around: Surroundings) -> Trace:
-    """The same for a bundle that is part of another, about which `around` tells; `policies` are without sessionAffinity."""
-    tables = reconstruct(bundle.observations, bundle.points, bundle.ledgers, bundle.sockets)
+def trace_part(bundle: Bundle, around: Surroundings, linked: Array | None = None) -> Trace:
+    """The same for a bundle that is part of another, about which `around` tells; `policies` are without sessionAffinity.
+
+    `linked` are the rows of its observations that have a flow (`tracer.sightings.linked_rows`), if it has others' too.
+    """
+    tables = reconstruct(bundle.observations, bundle.points, bundle.ledgers, bundle.sockets, linked)
     named = list(Naming(tables, bundle.timeline, bundle.links, around).all())
     own(tables, named, bundle.timeline)
     found = Trace(bundle, tables, named, policies(tables, named), affine(tables, named))

@@ -1,20 +1,16 @@
-"""Packets in memory, traced in parts: each capture is looked at by itself, several at a time, and never put into one table with others."""
+"""Packets in memory, traced in parts: they are looked at a piece at a time, several at once, and stay where they are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise
 
 import numpy as np
 
 from analysis.engine.work import node_names
-from probes.capture import Capture
-from probes.schema import Array, Table, size
-from tracer.captures import Packets
-from tracer.partitions import Cut, Deal, Links, cut_out
+from probes.schema import Array, ObservationPoint, Table, size
+from tracer.partitions import Deal, Links
 from tracer.surroundings import Glimpse, glimpse, together
 
 LOOKED_AT_ONCE = 1 << 18  # observations
@@ -22,8 +18,9 @@ LOOKED_AT_ONCE = 1 << 18  # observations
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What a piece of a capture tells; `flows` has the number of each row's flow in `links`, -1 for none."""
+    """What the observations from `first` on tell; `flows` has the number of each one's flow in `links`, -1 for none."""
 
+    first: int
     links: Links
     flows: Array
     seen: Glimpse
@@ -31,49 +28,44 @@ class Looked:
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """The captures of a bundle, and the pieces of each that were looked at."""
+    """The observations of a bundle, and the pieces of them that were looked at."""
 
-    packets: Packets
-    looked: list[list[Looked]]
+    observations: Table
+    looked: list[Looked]
 
     @property
     def links(self) -> list[Links]:
         """Those of all pieces."""
-        return [piece.links for pieces in self.looked for piece in pieces]
+        return [piece.links for piece in self.looked]
 
     @property
     def seen(self) -> Glimpse:
         """What all pieces tell."""
-        first_points = zip(self.packets.first_points, self.looked, strict=True)
-        return together([piece.seen for pieces in self.looked for piece in pieces], [base for base, pieces in first_points for _ in pieces])
+        return together([piece.seen for piece in self.looked], [0] * len(self.looked))
 
-    def parts(self, dealt: Deal, threads: int) -> partial[Table]:
-        """What gives the packets of each partition."""
+    def parts(self, dealt: Deal, threads: int) -> Array:
+        """The partition of each observation, -1 for none."""
+        part = np.full(size(self.observations), -1, np.min_scalar_type(-dealt.count))
 
-        def cut(capture: Capture, pieces: list[Looked]) -> Cut:
-            of = [np.append(dealt.of(piece.links.numbers.flows), np.int32(-1))[piece.flows] for piece in pieces]
-            return Cut(capture.observations, np.concatenate([np.empty(0, "i4"), *of]), dealt.count)
+        def fill(piece: Looked) -> None:
+            of = np.append(dealt.of(piece.links.numbers.flows), np.int32(-1))
+            part[piece.first : piece.first + len(piece.flows)] = of[piece.flows]
 
         with ThreadPoolExecutor(threads) as pool:
-            return partial(cut_out, list(pool.map(cut, self.packets.captures, self.looked)), self.packets.first_points)
+            list(pool.map(fill, self.looked))
+        return part
 
 
-def look(packets: Packets, threads: int) -> Pieces:
-    """Look at all captures, in so many threads."""
+def look(observations: Table, ranges: Sequence[range], points: Sequence[ObservationPoint], threads: int) -> Pieces:
+    """Look at the observations in `ranges`, in so many threads."""
+    names = node_names([point.node for point in points])
 
-    def one(capture: Capture, first: int, end: int) -> Looked:
-        table = {name: column[first:end] for name, column in capture.observations.items()}
-        links, (name,) = Links(), node_names([capture.node])
-        flows = links.add(table, np.full(len(capture.points), name))
-        return Looked(links, flows, glimpse(table, len(capture.points)))
+    def one(rows: range) -> Looked:
+        table = {name: column[rows.start : rows.stop] for name, column in observations.items()}
+        links = Links()
+        flows = links.add(table, names)
+        return Looked(rows.start, links, flows, glimpse(table, len(points)))
 
+    pieces = [rows[at : at + LOOKED_AT_ONCE] for rows in ranges for at in range(0, len(rows), LOOKED_AT_ONCE)]
     with ThreadPoolExecutor(threads) as pool:
-        asked = [
-            [pool.submit(one, capture, first, end) for first, end in pairwise(_bounds(size(capture.observations)))]
-            for capture in packets.captures
-        ]
-        return Pieces(packets, [[each.result() for each in pieces] for pieces in asked])
-
-
-def _bounds(rows: int) -> Sequence[int]:
-    return [*range(0, rows, LOOKED_AT_ONCE), rows]
+        return Pieces(observations, list(pool.map(one, pieces)))

@@ -23,7 +23,7 @@ from analysis.engine.room import fits
 from analysis.engine.shares import shares
 from analysis.engine.work import Work
 from analysis.filters import Filters
-from probes.capture import let_memory_go
+from probes.capture import let_memory_go, line_up
 from probes.capture.reader import merge_captures
 from probes.schema import OBSERVATIONS, Problem, size
 from tracer.bundle import Bundle, Opened
@@ -138,14 +138,16 @@ def in_memory(opened: Opened, asked: Asked, machine: Local, reading: Reading, wh
         out, work = io.BytesIO(), whole.work(bundle, around, None)
         stitched = work.stitch(0, work.trace(0, observations), out)
         return whole.end(work, Connections(bundle, [stitched], [out.getbuffer()], stitched.sums), machine, Path())
+    observations, ranges = line_up(packets.captures)
     bundle = packets.complete(opened, OBSERVATIONS.empty())
-    pieces = look(packets, machine.processes)
+    pieces = look(observations, ranges, bundle.points, machine.processes)
     around = surroundings(pieces.seen, bundle.points, bundle.links, bundle.timeline)
     links = Links()
     link_evidence(links, bundle.ledgers, bundle.sockets)
     dealt = deal([links, *pieces.links], count)
     with tempfile.TemporaryDirectory(prefix="hopline-") as folder:
-        return _stitched(whole, whole.work(bundle, around, dealt), machine, pieces.parts(dealt, machine.processes), Path(folder))
+        work = replace(whole.work(bundle, around, dealt), parts=pieces.parts(dealt, machine.processes))
+        return _stitched(whole, work, machine, lambda _part: observations, Path(folder))
 
 
 def through_files(opened: Opened, asked: Asked, machine: Machine, whole: _Whole[Found]) -> Found:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # connections alone need none of it
 class Work:
     """`dealt` says what belongs to which partition, None where there is one of all. No more than `most` records of each are written.
 
+    `parts` has the partition of each row of all packets, where those are what each is traced from; None where it gets its own alone.
     `held`: sums are made of all, and so many records kept; nothing is filtered then. `requests`: what is inside connections is asked for as
     well; `content` is what reads a partition's payloads, None where they come from captures.
     """
@@ -37,6 +38,7 @@ class Work:
     held: int | None = None
     requests: bool = False
     content: Callable[[int], Content] | None = None
+    parts: Array | None = None
 
     @property
     def named(self) -> str:
@@ -44,11 +46,11 @@ class Work:
         return "requests" if self.requests else "connections"
 
     def trace(self, part: int, packets: Table) -> Trace:
-        """Partition `part`, which has these `packets`."""
-        bundle = self.bundle
+        """Partition `part`, which has these `packets`, or those of its `parts`."""
+        bundle, linked = self.bundle, None if self.parts is None else np.flatnonzero(self.parts == part)
         ledgers = bundle.ledgers if self.dealt is None else split_ledgers(bundle.ledgers, self.dealt, part)
         sockets = bundle.sockets if self.dealt is None else split_sockets(bundle.sockets, self.dealt, part)
-        return trace_part(replace(bundle, observations=packets, ledgers=ledgers, sockets=sockets), self.around)
+        return trace_part(replace(bundle, observations=packets, ledgers=ledgers, sockets=sockets), self.around, linked)
 
     def stitch(self, part: int, traced: Trace, out: IO[bytes]) -> Stitched:
         """Partition `part`, `traced`: its records go to `out`."""

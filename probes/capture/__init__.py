@@ -9,7 +9,7 @@ looks a second time, for the bytes of chosen frames (`Payloads`: some frames at 
 
 from probes.capture.columns import let_memory_go
 from probes.capture.payloads import Payloads, read_payloads
-from probes.capture.reader import Capture, CapturePieces, CaptureStatistics, read_capture, read_pieces
+from probes.capture.reader import Capture, CapturePieces, CaptureStatistics, line_up, read_capture, read_pieces
 
 __all__ = [
     "Capture",
@@ -17,6 +17,7 @@ __all__ = [
     "CaptureStatistics",
     "Payloads",
     "let_memory_go",
+    "line_up",
     "read_capture",
     "read_payloads",
     "read_pieces",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import sys
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import BinaryIO
 
 import numpy as np
@@ -12,9 +14,10 @@ from probes.capture import pcap, pcapng
 from probes.capture.gather import Capture, CapturePieces, CaptureStatistics, Gatherer
 from probes.capture.observe import Observer
 from probes.capture.stream import ByteWindow
-from probes.schema import OBSERVATIONS, ObservationPoint, Table
+from probes.pages import hand_over, pages
+from probes.schema import OBSERVATIONS, ObservationPoint, Table, size
 
-__all__ = ["Capture", "CapturePieces", "CaptureStatistics", "merge_captures", "read_capture", "read_pieces", "walk"]
+__all__ = ["Capture", "CapturePieces", "CaptureStatistics", "line_up", "merge_captures", "read_capture", "read_pieces", "walk"]
 
 
 def read_capture(stream: BinaryIO, file: str, node: str, progress: Callable[[int], None] = lambda _position: None) -> Capture:
@@ -72,13 +75,7 @@ def merge_captures(captures: list[Capture]) -> tuple[Table, list[ObservationPoin
 
     The captures' own tables are taken apart on the way, so that memory never holds everything twice.
     """
-    points: list[ObservationPoint] = []
-    rows = 0
-    for capture in captures:
-        capture.observations["point"] += np.uint32(len(points))
-        capture.observations["outer"][capture.observations["outer"] >= 0] += rows
-        points += capture.points
-        rows += len(capture.observations["outer"])
+    points = _count_through(captures, [0, *accumulate(size(capture.observations) for capture in captures)])
     if len(captures) == 1:
         return captures[0].observations, points
     merged = {}
@@ -86,3 +83,32 @@ def merge_captures(captures: list[Capture]) -> tuple[Table, list[ObservationPoin
         parts = [capture.observations.pop(column.name) for capture in captures]
         merged[column.name] = np.concatenate(parts) if parts else np.empty(0, column.dtype)
     return merged, points
+
+
+def line_up(captures: list[Capture]) -> tuple[Table, list[range]]:
+    """Like `merge_captures`, but nothing is copied that is large: pages move. Which rows of the table are each capture's is told beside it.
+
+    They begin where a page does in every column; what is in rows between them means nothing.
+    """
+    sizes = [size(capture.observations) for capture in captures]
+    begins = [0, *accumulate(-(-rows // mmap.PAGESIZE) * mmap.PAGESIZE for rows in sizes)]
+    _count_through(captures, begins)
+    ranges = [range(begin, begin + rows) for begin, rows in zip(begins, sizes, strict=False)]
+    if len(captures) == 1:
+        return captures[0].observations, ranges
+    table: Table = {}
+    for column in OBSERVATIONS.columns:
+        table[column.name] = whole = np.frombuffer(pages(max(begins[-1], 1) * np.dtype(column.dtype).itemsize), column.dtype)[: begins[-1]]
+        for capture, begin in zip(captures, begins, strict=False):
+            hand_over(capture.observations.pop(column.name), whole[begin:])
+    return table, ranges
+
+
+def _count_through(captures: list[Capture], begins: list[int]) -> list[ObservationPoint]:
+    """Count `point` and `outer` through all captures, whose rows will begin at `begins`; returns all points."""
+    points: list[ObservationPoint] = []
+    for capture, begin in zip(captures, begins, strict=False):
+        capture.observations["point"] += np.uint32(len(points))
+        capture.observations["outer"][capture.observations["outer"] >= 0] += begin
+        points += capture.points
+    return points

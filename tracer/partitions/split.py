@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -31,7 +31,12 @@ class Cut:
 
     def table(self, number: int) -> Table:
         """The observations of one partition, in order."""
-        return cut_out([self], [0], number)
+        rows, outer = self.rows(number)
+        table = {column.name: np.zeros(len(rows), column.dtype) for column in OBSERVATIONS.columns}
+        for name, column in self.columns.items():
+            if column is not None:
+                np.take(column, rows, out=table[name], mode="clip")  # "raise" would copy
+        return table | {"outer": outer}
 
     def rows(self, number: int) -> tuple[Array, Array]:
         """The rows (int64) of one partition, in order, and the place of what each was in among them (int64, -1 for none)."""
@@ -47,20 +52,6 @@ class Cut:
         rows, place = np.flatnonzero(wanted), np.full(len(wanted) + 1, -1)  # the last one is that of -1
         place[rows] = np.arange(len(rows))
         return rows, place[self._outer[rows]]
-
-
-def cut_out(cuts: Sequence[Cut], points: Sequence[int], number: int) -> Table:
-    """The observations of one partition, of all `cuts` one behind the other; `points[i]` is the number that point 0 of cut i has."""
-    found = [cut.rows(number) for cut in cuts]
-    bounds = np.cumsum([0, *(len(rows) for rows, _ in found)]).tolist()
-    table = {column.name: np.zeros(bounds[-1], column.dtype) for column in OBSERVATIONS.columns}
-    for cut, (rows, outer), base, first, end in zip(cuts, found, points, bounds[:-1], bounds[1:], strict=True):
-        for name, column in cut.columns.items():
-            if column is not None:
-                np.take(column, rows, out=table[name][first:end], mode="clip")  # "raise" would copy
-        table["point"][first:end] += np.uint32(base)
-        table["outer"][first:end] = np.where(outer >= 0, outer + first, -1)
-    return table
 
 
 def _has_content(column: Array) -> bool:
