@@ -5,65 +5,51 @@ Reading only: nothing in the folder is ever changed. A file that cannot be read 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
 import sys
 import tempfile
-import tomllib
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO, TypeVar
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 from probes.accounts import read_account
 from probes.capture import CaptureStatistics
 from probes.capture.reader import merge_captures
-from probes.conntrack import read_ledger, read_netlink
 from probes.decode.link import ALL_INTERFACES
 from probes.drops import Drops, read_drops
 from probes.links import Link, read_links
 from probes.natpath import NatPath, read_natpath
-from probes.schema import LEDGER, OBSERVATIONS, ObservationPoint, Problem, Table
+from probes.schema import OBSERVATIONS, ObservationPoint, Problem, Table
 from probes.sockets import Sockets, read_sockets
-from probes.threads import USES, read_uses
 from tracer.bundle_files import (
     ACCOUNT,
     ARCHIVE,
     CAPTURE,
     CLUSTER,
     DROPS_FILE,
-    LEDGER_FILE,
     LINKS,
     NATPATH_FILE,
-    NETLINK,
-    RULES,
-    SETTINGS,
     SOCKETS_FILE,
     STANDARD_INPUT,
-    THREADS_FILE,
     BundleError,
     CaptureFile,
     find_files,
     folders_of,
     kind_of,
-    node_of,
-    unopened,
-    unpack,
 )  # fmt: skip
-from tracer.captures import READERS, read_captures
+from tracer.bundle_reading import Reading
+from tracer.captures import read_captures
 from tracer.cluster import Timeline, read_cluster
 from tracer.kept import again
-from tracer.rules import ProxyRules, read_rules
+from tracer.rules import ProxyRules
 
 if TYPE_CHECKING:
     from tracer.archive import Archive
 
 _INTERFACE_NAME = re.compile(r"(?!pcap|cap$|ntar)[A-Za-z]")  # `node-a.eth0.pcap`; not the number or time of a capture that rotates
-
-_Read = TypeVar("_Read")
 
 
 @dataclass(slots=True)
@@ -86,133 +72,6 @@ class Bundle:
     drops: dict[str, Drops] = field(default_factory=dict)
     natpaths: dict[str, NatPath] = field(default_factory=dict)
     has_payload: bool = True  # False where packets come from an archive, which keeps none
-
-
-class _Reading:
-    """Reads the files of a bundle and gathers what cannot be read."""
-
-    def __init__(self, files: dict[str, list[Path]], folders: frozenset[Path]) -> None:
-        self.files, self.folders = files, folders
-        self.problems: list[Problem] = []
-        self.nodes = self._settings()
-
-    def _settings(self) -> dict[str, str]:
-        names: dict[str, str] = {}
-        for path in self.files.get(SETTINGS, []):
-            try:
-                content = tomllib.loads(path.read_text())
-            except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-                self.problems.append(Problem(str(path), f"cannot be read: {error}", "node names are taken from file names", None, "error"))
-                continue
-            names |= {str(file): str(node) for file, node in content.get("nodes", {}).items()}
-        return names
-
-    def by_node(self, kind: str) -> Iterable[tuple[str, Path, bytes]]:
-        for path in self.files.get(kind, []):
-            content, problems = _content(path)
-            self.problems += problems
-            if content is not None:
-                yield node_of(path, self.nodes, self.folders), path, content
-
-    def captures(self) -> list[CaptureFile]:
-        """All captures, those with equal content once, in the order of node and file name."""
-        paths = sorted(self._distinct(), key=lambda path: (node_of(path, self.nodes, self.folders), path.name, str(path)))
-        names = ("standard input" if path == STANDARD_INPUT else path.name for path in paths)
-        return [CaptureFile(path, name, node_of(path, self.nodes, self.folders)) for path, name in zip(paths, names, strict=True)]
-
-    def _distinct(self) -> Iterable[Path]:
-        sizes: dict[int, list[Path]] = {}
-        for path in self.files[CAPTURE]:
-            size = path.stat().st_size if path.is_file() else -1 - len(sizes)
-            sizes.setdefault(size, []).append(path)
-        for paths in sizes.values():
-            seen: dict[bytes, Path] = {}
-            for path in sorted(paths, key=lambda path: (len(path.name), path)):  # a copy's name is the longer one
-                digest = b"" if len(paths) == 1 or not path.is_file() else _digest(path)
-                if digest and digest in seen:
-                    what = f"has the same content as {seen[digest].name}"
-                    self.problems.append(Problem(str(path), what, "it was read once; remove the copy", None, "note"))
-                    continue
-                seen[digest] = path
-                yield path
-
-    def ledgers(self, meanwhile: Callable[[], None]) -> dict[str, Table]:
-        tables: dict[str, list[Table]] = {}
-
-        def read(path: Path) -> tuple[Table | None, list[Problem]]:
-            content, problems = _content(path)
-            if content is None:
-                return None, problems
-            table, told = read_ledger(content, path.name)
-            return table, [*problems, *told]
-
-        paths = self.files.get(LEDGER_FILE, [])
-        with ThreadPoolExecutor(READERS) as readers:
-            being_read = readers.map(read, paths)
-            meanwhile()
-            for path, (table, problems) in zip(paths, being_read, strict=True):
-                self.problems += problems
-                if table is not None:
-                    tables.setdefault(node_of(path, self.nodes, self.folders), []).append(table)
-        for path in self.files.get(NETLINK, []):  # may be large: never in memory as a whole
-            try:
-                with path.open("rb") as stream:
-                    table, problems = read_netlink(stream, path.name)
-            except OSError as error:
-                self.problems.append(unopened(path, error))
-                continue
-            self.problems += problems
-            tables.setdefault(node_of(path, self.nodes, self.folders), []).append(table)
-        return {node: LEDGER.concat(each) for node, each in tables.items()}
-
-    def joined(self, kind: str, read: Callable[[bytes, str], tuple[_Read, list[Problem]]]) -> dict[str, _Read]:
-        """What `read` makes of each node's files of JSON lines, one behind the other."""
-        contents: dict[str, bytes] = {}
-        for node, _, content in self.by_node(kind):
-            contents[node] = contents.get(node, b"") + content
-        found = {}
-        for node, content in contents.items():
-            found[node], problems = read(content, f"{node}.{kind}.jsonl")
-            self.problems += problems
-        return found
-
-    def uses(self) -> dict[str, Table]:
-        tables: dict[str, list[Table]] = {}
-        for node, path, content in self.by_node(THREADS_FILE):
-            table, problems = read_uses(content, path.name)
-            self.problems += problems
-            tables.setdefault(node, []).append(table)
-        return {node: USES.concat(each) for node, each in tables.items()}
-
-    def rules(self) -> dict[str, ProxyRules]:
-        dumps: dict[str, dict[str, str]] = {}
-        for node, path, content in self.by_node(RULES):
-            kind = path.name.removesuffix(path.suffix if path.suffix in (".gz", ".zst") else "").split(".")[-2]
-            dumps.setdefault(node, {})[kind] = content.decode(errors="replace")
-        found = {}
-        for node, dump in dumps.items():
-            found[node], problems = read_rules(dump, node)
-            self.problems += problems
-        return found
-
-
-def _content(path: Path) -> tuple[bytes | None, list[Problem]]:
-    """What a file has, unpacked; None where it cannot be read."""
-    try:
-        packed = path.read_bytes()
-    except OSError as error:
-        return None, [unopened(path, error)]
-    content = unpack(packed)
-    damaged = Problem(str(path), "its compressed content is damaged", "it was left out; copy it again", 0, "error")
-    return content, [damaged] if packed and not content else []
-
-
-def _digest(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "blake2b").digest()
-    except OSError:
-        return b""
 
 
 def _named(points: Sequence[ObservationPoint], links: dict[str, dict[int, Link]]) -> list[ObservationPoint]:
@@ -293,7 +152,7 @@ def open_bundle(
     files.setdefault(CLUSTER, []).extend(cluster)
     folders = folders_of(paths)
     kept = tempfile.TemporaryFile(prefix="hopline-") if keep_input and STANDARD_INPUT in files[CAPTURE] else None  # noqa: SIM115 - the bundle's
-    reading = _Reading(files, folders)
+    reading = Reading(files, folders)
     captures = [] if archive else reading.captures()
     links = {node: read_links(content) for node, _, content in reading.by_node(LINKS)}
     timeline, problems = read_cluster(files[CLUSTER]) if use_cluster else (Timeline(), [])
