@@ -28,10 +28,13 @@ from probes.live.rings import HEADER_BYTES, contents
 from probes.live.segments import Segments
 
 _PCAP_HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 64, 1)
+_FRAGMENT = struct.pack("<4I12x", 0, 0, 34, 34) + struct.pack(
+    ">H4H2B10x", 0x0800, 0x4500, 20, 0, 0x2000, 64, 17
+)  # Ethernet, IPv4, more to come
 
 
 def compile_all() -> None:
-    """Take one packet from ring to file, of as many rings as any node has, and read it; also as a ledger, and where bytes are damaged."""
+    """Take one packet from ring to file, of as many rings as any node has, and read it; also as a ledger, damaged bytes, and a fragment."""
     record = np.zeros(1, PACKET)
     record["captured_bytes"] = 8
     content = record.tobytes() + bytes(8)
@@ -47,7 +50,7 @@ def compile_all() -> None:
         segments.close()
         (file,) = Path(folder).glob("*.pcapng*")
         recorded = file.read_bytes()
-        for content in (recorded, recorded + b"!" * 64, _PCAP_HEADER + b"!" * 64):
+        for content in (recorded, recorded + b"!" * 64, _PCAP_HEADER + b"!" * 64, _PCAP_HEADER + _FRAGMENT):
             read_capture(io.BytesIO(content), file.name, "node")
         read_netlink(io.BytesIO(recorded), file.name)
         with contextlib.suppress(BpfError, OSError):  # this machine may have no conntrack, or not let us ask it
