@@ -28,9 +28,8 @@ from probes.live.rings import HEADER_BYTES, contents
 from probes.live.segments import Segments
 
 _PCAP_HEADER = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 64, 1)
-_FRAGMENT = struct.pack("<4I12x", 0, 0, 34, 34) + struct.pack(
-    ">H4H2B10x", 0x0800, 0x4500, 20, 0, 0x2000, 64, 17
-)  # Ethernet, IPv4, more to come
+# A packet of 34 bytes: Ethernet, and an IPv4 header that says that more of its datagram follow.
+_FRAGMENT = struct.pack("<4I12x", 0, 0, 34, 34) + struct.pack(">H4H2B10x", 0x0800, 0x4500, 20, 0, 0x2000, 64, 17)
 
 
 def compile_all() -> None:
