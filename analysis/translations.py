@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,8 +13,10 @@ from analysis.text_columns import alike, behind_first, evidence_texts, some
 from probes.decode.numbers import ICMP, ICMPV6, PROTOCOL_NAMES
 from probes.schema import Array, Table
 from probes.text_rows import Rows, Texts, text_rows
-from tracer.rules import ProxyRules
 from tracer.trace import Trace
+
+if TYPE_CHECKING:
+    from tracer.rules import ProxyRules
 
 Record = dict[str, Any]
 

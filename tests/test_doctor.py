@@ -13,7 +13,6 @@ import pytest
 from conftest import Hopline
 from rich.cells import cell_len
 
-from analysis.commands import doctor as command
 from analysis.commands.doctor import TINY_CAPTURE
 from probes.live.features import NEEDS, tried
 
@@ -188,7 +187,3 @@ def test_the_tiny_capture_is_one() -> None:
     if tools.returncode:
         pytest.skip("capinfos is not installed")
     assert b"Number of packets:   1" in subprocess.run(["capinfos", "-c", "-"], input=TINY_CAPTURE, capture_output=True, check=False).stdout
-
-
-def test_it_is_a_command() -> None:
-    assert command is not None

@@ -44,10 +44,10 @@ from tracer.bundle_reading import Reading
 from tracer.captures import read_captures
 from tracer.cluster import Timeline, read_cluster
 from tracer.kept import again
-from tracer.rules import ProxyRules
 
 if TYPE_CHECKING:
     from tracer.archive import Archive
+    from tracer.rules import ProxyRules
 
 _INTERFACE_NAME = re.compile(r"(?!pcap|cap$|ntar)[A-Za-z]")  # `node-a.eth0.pcap`; not the number or time of a capture that rotates
 

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from probes.conntrack import read_ledger, read_netlink
 from probes.schema import LEDGER, Problem, Table
@@ -26,7 +26,9 @@ from tracer.bundle_files import (
     unpack,
 )
 from tracer.captures import READERS
-from tracer.rules import ProxyRules, read_rules
+
+if TYPE_CHECKING:
+    from tracer.rules import ProxyRules
 
 _Read = TypeVar("_Read")
 
@@ -136,6 +138,10 @@ class Reading:
         for node, path, content in self.by_node(RULES):
             kind = path.name.removesuffix(path.suffix if path.suffix in (".gz", ".zst") else "").split(".")[-2]
             dumps.setdefault(node, {})[kind] = content.decode(errors="replace")
+        if not dumps:
+            return {}
+        from tracer.rules import read_rules  # noqa: PLC0415 - what it looks for takes a while to put together
+
         found = {}
         for node, dump in dumps.items():
             found[node], problems = read_rules(dump, node)

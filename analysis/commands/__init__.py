@@ -5,46 +5,24 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Collection
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from analysis.commands.agent import agent
-from analysis.commands.archive import archive
 from analysis.commands.arguments import Command, Commands
-from analysis.commands.bench import bench
-from analysis.commands.clocks import clocks
-from analysis.commands.collect import collect
-from analysis.commands.compare import compare
-from analysis.commands.doctor import doctor
-from analysis.commands.explain import explain
 from analysis.commands.options import EXIT_OUTPUT, EXIT_USAGE
 from analysis.commands.output import ended, open_streams
-from analysis.commands.record import record
-from analysis.commands.report import report
-from analysis.commands.show import show
-from analysis.commands.snapshot import snapshot
-from analysis.commands.synth import synth
-from analysis.commands.trace import trace
-from analysis.commands.watch import watch
 from probes import code_folders
 
+COMMANDS = (
+    "trace", "show", "explain", "report", "compare", "clocks", "record", "collect", "snapshot", "watch", "archive", "synth", "doctor",
+)  # fmt: skip
+GROUPS = ("bench", "agent")
 FEW_FUNCTIONS = 5  # are compiled in a second or two
 MORE_FUNCTIONS = 25
 _NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EBADF)  # where standard output is full or closed
-
-app = typer.Typer(
-    name="hopline",
-    cls=Commands,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for command in (trace, show, explain, report, compare, clocks, record, collect, snapshot, watch, archive, synth, doctor):
-    app.command(cls=Command)(command)
-app.add_typer(bench, name="bench")
-app.add_typer(agent, name="agent")
 
 
 def _version(asked: bool) -> None:
@@ -58,11 +36,35 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def root(
+def _root(
     _show: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
 ) -> None:
     """Tell which way each request went through the cluster, and where the time went."""
+
+
+def _app(asked: Collection[str]) -> typer.Typer:
+    """The command line with those of COMMANDS and GROUPS that are asked for, whose modules are imported."""
+    whole = typer.Typer(
+        name="hopline",
+        cls=Commands,
+        callback=_root,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for name in (each for each in COMMANDS if each in asked):
+        whole.command(cls=Command)(getattr(import_module(f"analysis.commands.{name}"), name))
+    for name in (each for each in GROUPS if each in asked):
+        whole.add_typer(getattr(import_module(f"analysis.commands.{name}"), name), name=name)
+    return whole
+
+
+def __getattr__(name: str) -> typer.Typer:
+    """`app` is the command line with all there is."""
+    if name != "app":
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return _app([*COMMANDS, *GROUPS])
 
 
 def _compiling(functions: int) -> None:
@@ -80,9 +82,8 @@ def main() -> None:
         code_folders.tell.append(_compiling)
     # Our matrices are small; threads of OpenBLAS that spin until the others are done took forty times the work on a busy machine.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    asked = [command for command in app.registered_commands if command.callback and command.callback.__name__ in sys.argv[1:2]]
-    if asked:  # all others' options take longer to make than one's run takes to read its arguments
-        app.registered_commands, app.registered_groups = asked, []
+    everything = [*COMMANDS, *GROUPS]
+    app = _app([each for each in everything if each in sys.argv[1:2]] or everything)  # all others take as long to load as typer does
     try:
         app()
     except OSError as error:
