@@ -29,7 +29,7 @@ from probes.schema import OBSERVATIONS, Problem, size
 from tracer.bundle import Bundle, Opened
 from tracer.bundle_files import STANDARD_INPUT, CaptureFile
 from tracer.captures import read_captures
-from tracer.partitions import Deal, Links, deal, link_evidence
+from tracer.partitions import Deal, Links, deal, lines_dealt, link_evidence
 from tracer.surroundings import Glimpse, Surroundings, glimpse, surroundings, together
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ Found = TypeVar("Found")
 LOCAL, DASK = "local", "dask"
 WORTH_FORKING = 200_000  # observations
 REQUESTED_AT_ONCE = 500_000  # where connections are looked into
+TRACED_AT_ONCE = 300_000  # where packets are in memory: memory that one part was traced in is there for the next
 OBSERVATIONS_AT_ONCE = 1_000_000  # in a partition that comes from files; one takes about 0.5 kB
 
 
@@ -102,9 +103,10 @@ class _Whole(Generic[Found]):
 
     def work(self, bundle: Bundle, around: Surroundings, dealt: Deal | None) -> Work:
         """What is to be done for each of them: requests are chosen among when all are known."""
+        lines = {} if dealt is None else lines_dealt(bundle.ledgers, dealt)
         if self.requests:
-            return Work(bundle, around, dealt, Filters(), None, requests=True)
-        return Work(bundle, around, dealt, self.asked.filters(_first_ns(bundle)), self.asked.most, self.asked.held)
+            return Work(bundle, around, dealt, lines, Filters(), None, requests=True)
+        return Work(bundle, around, dealt, lines, self.asked.filters(_first_ns(bundle)), self.asked.most, self.asked.held)
 
 
 def _traced(opened: Opened, asked: Asked, reading: Reading, working: Working, whole: _Whole[Found]) -> Found:
@@ -130,7 +132,8 @@ def in_memory(opened: Opened, asked: Asked, machine: Local, reading: Reading, wh
     """All packets at once."""
     packets = read_captures(opened, reading)
     rows = sum(size(capture.observations) for capture in packets.captures)
-    count = asked.partitions or (machine.processes if rows >= WORTH_FORKING else 1)
+    most = REQUESTED_AT_ONCE if whole.requests else TRACED_AT_ONCE
+    count = asked.partitions or (partitions(rows, most, machine.processes) if rows >= WORTH_FORKING else 1)
     if count == 1 and not whole.requests:
         observations, _ = merge_captures(packets.captures)
         bundle = packets.complete(opened, observations)
@@ -148,6 +151,11 @@ def in_memory(opened: Opened, asked: Asked, machine: Local, reading: Reading, wh
     with tempfile.TemporaryDirectory(prefix="hopline-") as folder:
         work = replace(whole.work(bundle, around, dealt), parts=pieces.parts(dealt, machine.processes))
         return _stitched(whole, work, machine, lambda _part: observations, Path(folder))
+
+
+def partitions(rows: int, most: int, processes: int) -> int:
+    """How many partitions of about so many observations at `most` there are: no process is idle while others work on the last ones."""
+    return max(1, math.ceil(rows / most / processes)) * processes
 
 
 def through_files(opened: Opened, asked: Asked, machine: Machine, whole: _Whole[Found]) -> Found:
@@ -172,8 +180,7 @@ def _through(folder: Path, opened: Opened, asked: Asked, machine: Machine, whole
     scanned = scan(opened, machine)
     bundle = scanned.bundle
     most = REQUESTED_AT_ONCE if whole.requests else OBSERVATIONS_AT_ONCE
-    turns = max(1, math.ceil(scanned.rows / most / machine.processes))  # of each process: none is idle in the last one
-    count = asked.partitions or turns * machine.processes
+    count = asked.partitions or partitions(scanned.rows, most, machine.processes)
     dealt = deal(scanned.links, count)
     around = surroundings(scanned.seen, bundle.points, bundle.links, bundle.timeline)
     files, points, cut = scanned.files, scanned.first_points, shares(scanned.frames, machine.readers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:  # connections alone need none of it
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """`dealt` says what belongs to which partition, None where there is one of all. No more than `most` records of each are written.
+    """`dealt` says what belongs to which partition, None where there is one of all; `lines` says it of each ledger's.
+
+    No more than `most` records of each are written.
 
     `parts` has the partition of each row of all packets, where those are what each is traced from; None where it gets its own alone.
     `held`: sums are made of all, and so many records kept; nothing is filtered then. `requests`: what is inside connections is asked for as
@@ -33,6 +35,7 @@ class Work:
     bundle: Bundle
     around: Surroundings
     dealt: Deal | None
+    lines: Mapping[str, Array]
     filters: Filters
     most: int | None
     held: int | None = None
@@ -48,7 +51,7 @@ class Work:
     def trace(self, part: int, packets: Table) -> Trace:
         """Partition `part`, which has these `packets`, or those of its `parts`."""
         bundle, linked = self.bundle, None if self.parts is None else np.flatnonzero(self.parts == part)
-        ledgers = bundle.ledgers if self.dealt is None else split_ledgers(bundle.ledgers, self.dealt, part)
+        ledgers = bundle.ledgers if self.dealt is None else split_ledgers(bundle.ledgers, self.lines, part)
         sockets = bundle.sockets if self.dealt is None else split_sockets(bundle.sockets, self.dealt, part)
         return trace_part(replace(bundle, observations=packets, ledgers=ledgers, sockets=sockets), self.around, linked)
 

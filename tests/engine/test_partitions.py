@@ -23,7 +23,7 @@ from analysis.records import Record, Recorder
 from analysis.synth import MODES, Amount, Options, synthesise
 from probes.schema import Array, size, take
 from tracer.bundle import Bundle, read_bundle
-from tracer.partitions import Cut, FlowNumbers, Links, deal, link_evidence, split_ledgers, split_sockets
+from tracer.partitions import Cut, FlowNumbers, Links, deal, lines_dealt, link_evidence, split_ledgers, split_sockets
 from tracer.surroundings import glimpse, surroundings, together
 from tracer.trace import trace, trace_part
 
@@ -57,7 +57,7 @@ def in_parts(bundle: Bundle, count: int, pieces: int, folder: Path) -> list[Reco
     found, texts = [], []
     for number in range(count):
         mine = replace(
-            bundle, observations=cut.table(number), ledgers=split_ledgers(bundle.ledgers, dealt, number),
+            bundle, observations=cut.table(number), ledgers=split_ledgers(bundle.ledgers, lines_dealt(bundle.ledgers, dealt), number),
             sockets=split_sockets(bundle.sockets, dealt, number),
         )  # fmt: skip
         with (folder / str(number)).open("wb+") as out:

@@ -79,14 +79,19 @@ def link_evidence(links: Links, ledgers: Mapping[str, Table], sockets: Mapping[s
 
 
 def evidence_flows(ledgers: Mapping[str, Table], sockets: Mapping[str, Sockets]) -> Array:
-    """The flows (uint64) by which `split_ledgers` and `split_sockets` tell whose lines are whose, in order."""
+    """The flows (uint64) by which `lines_dealt` and `split_sockets` tell whose lines are whose, in order."""
     sides = [*(ledger_tuples(each)[0] for each in ledgers.values()), *(socket_tuples(each.table)[0] for each in sockets.values())]
     return np.unique(np.concatenate([np.empty(0, "u8"), *map(flow_hashes, sides)]))
 
 
-def split_ledgers(ledgers: Mapping[str, Table], dealt: Deal, part: int) -> dict[str, Table]:
-    """The lines about flows of partition `part`; every node is still there."""
-    return {node: take(ledger, dealt.of(flow_hashes(ledger_tuples(ledger)[0])) == part) for node, ledger in ledgers.items()}
+def lines_dealt(ledgers: Mapping[str, Table], dealt: Deal) -> dict[str, Array]:
+    """The partition (int32) of each line of every node's ledger, by the flow it is about."""
+    return {node: dealt.of(flow_hashes(ledger_tuples(ledger)[0])) for node, ledger in ledgers.items()}
+
+
+def split_ledgers(ledgers: Mapping[str, Table], lines: Mapping[str, Array], part: int) -> dict[str, Table]:
+    """The lines of partition `part`, as `lines_dealt` has them; every node is still there."""
+    return {node: take(ledger, lines[node] == part) for node, ledger in ledgers.items()}
 
 
 def split_sockets(sockets: Mapping[str, Sockets], dealt: Deal, part: int) -> dict[str, Sockets]:
