@@ -61,7 +61,7 @@ def test_a_second_run_says_the_same_and_reads_no_packet(hopline: Hopline, store:
     def never(*_paths: object, **_options: object) -> None:
         pytest.fail("read again")
 
-    monkeypatch.setattr("analysis.commands.options.load", never)
+    monkeypatch.setattr("analysis.commands.options.open_input", never)
     assert [hopline(*command) for command in commands] == anew
     assert all(run.code == 0 and run.out for run in anew)
 

@@ -169,11 +169,17 @@ def answers(
     _check_keys(keys)
     from analysis.cache import Answers, Question, open_store  # noqa: PLC0415 - imports are slow, --help is not
 
+    def load_rest() -> None:
+        import tracer.requests  # noqa: F401, PLC0415 - it takes as long as a ledger does
+
     def find() -> RequestTrace:
+        left_out = {"no_ledger": no_ledger, "no_rules": no_rules, "no_cluster": no_cluster}
+        opened = open_input(paths, cluster, load_rest, **left_out, keep_input=True)
+        from probes.dissect import ask_ahead  # noqa: PLC0415
         from tracer.trace import trace  # noqa: PLC0415
 
-        whole = load(paths, cluster, no_ledger=no_ledger, no_rules=no_rules, no_cluster=no_cluster, keep_input=True)
-        return find_requests(trace(whole), keys)
+        ask_ahead()
+        return find_requests(trace(read(opened)), keys)
 
     question = Question(paths, cluster or (), use_ledger=not no_ledger, use_rules=not no_rules, use_cluster=not no_cluster, keys=keys)
     return Answers(question, None if no_cache else open_store(), find)
