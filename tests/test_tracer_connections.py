@@ -39,12 +39,16 @@ LIFETIMES: tuple[tuple[str, list[Row], int], ...] = (
     ("the port reused with another ISN", [*handshake(0), *closing(10), *handshake(300, isn=7777)], 2),
     ("its handshake missed, far sequence numbers", [*handshake(0), packet(300, C, S, seq=101 + (1 << 31), ack=5, length=9)], 2),
     ("its handshake missed, behind a FIN", [*handshake(0), *closing(10), packet(300, C, S, seq=5000, ack=77000, length=9)], 2),
+    ("its handshake missed, what it acknowledges is far", [*handshake(0), packet(300, C, S, seq=1000, ack=9101 + (1 << 31))], 2),
+    ("its handshake missed, what it acknowledges is beyond a FIN",
+     [*handshake(0), packet(9, S, C, "FA", seq=9101, ack=101), packet(300, C, S, seq=1000, ack=9103)], 2),
+    ("acknowledging a FIN", [*handshake(0), packet(9, S, C, "FA", seq=9101, ack=101), packet(10, C, S, seq=101, ack=9102)], 1),
     ("silence of a TCP connection", [*handshake(0), packet(600 * SECOND, C, S, seq=101, ack=9101, length=1)], 1),
     ("datagrams a moment apart", [*echo(0), *echo(500)], 1),
     ("datagrams after 31 s", [*echo(0), *echo(31 * SECOND)], 2),
     ("a long-lived flow of datagrams after 31 s", [*echo(0), *echo(3 * SECOND), *echo(34 * SECOND)], 1),
     ("a long-lived flow of datagrams after 121 s", [*echo(0), *echo(3 * SECOND), *echo(124 * SECOND)], 2),
-)
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(("rows", "count"), [case[1:] for case in LIFETIMES], ids=[case[0] for case in LIFETIMES])
@@ -65,10 +69,14 @@ STATUS: tuple[tuple[str, list[Row], str], ...] = (
     ("aborted from its middle", [packet(1, S, C, "RA", seq=9101, ack=101)], "reset"),
     ("one SYN and the capture ends", [packet(0, C, S, "S", seq=100)], "open"),
     ("two SYNs", [packet(0, C, S, "S", seq=100), packet(1000, C, S, "S", seq=100)], "timeout"),
+    ("two SYNs, and what answered was not captured", [packet(0, C, S, "S", seq=100), packet(1000, C, S, "S", seq=100, tsval=9),
+                                                      packet(1001, C, S, seq=101, ack=9101)], "open"),
+    ("accepted, as the client says, then aborted", [packet(0, C, S, "S", seq=100), packet(1, C, S, seq=101, ack=9101),
+                                                    packet(9, S, C, "R", seq=9101)], "reset"),
     ("the client gives up", [packet(0, C, S, "S", seq=100), packet(9, C, S, "R", seq=101)], "open"),
     ("answered datagram", echo(0), "closed"),
     ("unanswered datagram", echo(0)[:1], "open"),
-)
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(("rows", "status"), [case[1:] for case in STATUS], ids=[case[0] for case in STATUS])

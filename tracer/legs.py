@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from probes.decode.numbers import FIN, RST, SCTP, SEQUENCE, TCP
+from probes.decode.numbers import ACK, FIN, RST, SCTP, SEQUENCE, SYN, TCP
 from probes.jit import kernel, wide
 from probes.schema import Array, Table
 from tracer.schema import LEGS
@@ -19,14 +19,27 @@ ANOTHER_STREAM = 1 << 30
 
 
 @kernel
+def _apart(one: int, other: int) -> int:
+    """How far two sequence numbers are from one another, whichever is later."""
+    ahead = (one - other) & 0xFFFF_FFFF
+    return min(ahead, 0x1_0000_0000 - ahead)
+
+
+@kernel
+def _beyond(number: int, end: int) -> bool:
+    """Whether a sequence number is past the `end` of its stream, where that is known (not -1)."""
+    return end >= 0 and 0 < (number - end) & 0xFFFF_FFFF < 0x8000_0000
+
+
+@kernel
 def _number_legs(  # noqa: PLR0913, PLR0917 - columns
     flow: Array, point: Array, backward: Array, time_ns: Array, isn: Array, rows: Array, proto: Array, known: Array, tcp_flags: Array,
-    seq: Array, payload_bytes: Array, leg: Array, first: Array, leg_isn: Array,
+    seq: Array, ack: Array, payload_bytes: Array, leg: Array, first: Array, leg_isn: Array,
 ) -> int:  # fmt: skip
     """Number the legs of sightings sorted by flow, point and time; of each, `first` becomes its first sighting, `leg_isn` its ISN.
 
-    A handshake with another ISN, silence, or, where the handshake was missed, a sequence number beyond the FIN before it or out of any
-    window's reach starts a new one. The sequence number of an RST does not count.
+    A handshake with another ISN, silence, or, where the handshake was missed, a sequence number, its own or what it acknowledges, beyond
+    the FIN before it or out of any window's reach starts a new one. The numbers of an RST do not count.
     """
     current, start = -1, 0
     last = np.full(2, -1)
@@ -42,10 +55,10 @@ def _number_legs(  # noqa: PLR0913, PLR0917 - columns
         if not new and isn[at] >= 0:
             new = isn[at] != leg_isn[current]
         elif not new and number >= 0 and last[way] >= 0:
-            distance = (number - last[way]) & 0xFFFF_FFFF
-            new = min(distance, 0x1_0000_0000 - distance) >= ANOTHER_STREAM
-            beyond = (number - ended[way]) & 0xFFFF_FFFF
-            new |= ended[way] >= 0 and 0 < beyond < 0x8000_0000
+            new = _apart(number, last[way]) >= ANOTHER_STREAM or _beyond(number, ended[way])
+        if not new and number >= 0 and flags & (SYN | ACK) == ACK and last[1 - way] >= 0:
+            acknowledged = wide(ack[row])
+            new = _apart(acknowledged, last[1 - way]) >= ANOTHER_STREAM or _beyond(acknowledged, ended[1 - way])
         if new:
             current, start = current + 1, time_ns[at]
             first[current], leg_isn[current] = at, -1
@@ -67,8 +80,8 @@ def legs(sightings: Table, observations: Table) -> tuple[Table, Array]:
     leg, first, isn = np.empty(rows, "i4"), np.empty(rows, "i8"), np.empty(rows, "i8")
     count = _number_legs(
         sightings["flow"], sightings["point"], sightings["backward"], sightings["time_ns"], sightings["isn"], sightings["row"],
-        observations["proto"], observations["known"], observations["tcp_flags"], observations["seq"], observations["payload_bytes"], leg,
-        first, isn,
+        observations["proto"], observations["known"], observations["tcp_flags"], observations["seq"], observations["ack"],
+        observations["payload_bytes"], leg, first, isn,
     )  # fmt: skip
     first, isn = first[:count].copy(), isn[:count].copy()
     end = np.append(first[1:], rows)

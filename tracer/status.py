@@ -46,7 +46,8 @@ def _tell(  # noqa: PLR0913, PLR0917 - columns
 ) -> None:  # fmt: skip
     """What became of each connection; of its attempts it matters whether there was one, and whether there were several.
 
-    A reset with sequence number 0 answers what acknowledged nothing: an attempt, seen or not (RFC 9293, 3.10.7.1).
+    A reset with sequence number 0 answers what acknowledged nothing: an attempt, seen or not (RFC 9293, 3.10.7.1). A client that
+    acknowledges was accepted, seen or not.
     """
     for connection in range(len(bounds) - 1):
         stream = aborted = accepted = client_ended = server_ended = False
@@ -54,10 +55,10 @@ def _tell(  # noqa: PLR0913, PLR0917 - columns
         accepted_ns, replied_ns, refused_ns = NEVER, NEVER, -1
         for at in range(bounds[connection], bounds[connection + 1]):
             ahead, kind, flags = forward[at], proto[rows[at]], tcp_flags[rows[at]]
-            opens = accepts = aborts = ends = done = False
+            opens = accepts = aborts = ends = done = acknowledges = False
             if kind == TCP:
                 opens, accepts = flags & (SYN | ACK) == SYN, flags & (SYN | ACK) == SYN | ACK
-                aborts, ends = flags & RST > 0, flags & FIN > 0
+                aborts, ends, acknowledges = flags & RST > 0, flags & FIN > 0, flags & (SYN | RST | ACK) == ACK
             elif kind == SCTP:
                 opens, accepts, aborts = flags == SCTP_INIT, flags == SCTP_INIT_ACK, flags == SCTP_ABORT
                 ends, done = flags == SCTP_SHUTDOWN or flags == SCTP_SHUTDOWN_ACK, flags == SCTP_SHUTDOWN_COMPLETE  # noqa: PLR1714, SIM109
@@ -66,6 +67,7 @@ def _tell(  # noqa: PLR0913, PLR0917 - columns
             client_ended |= done or (ends and ahead)
             server_ended |= done or (ends and not ahead)
             if ahead:
+                accepted |= acknowledges
                 if opens and (attempts == 0 or identity[at] != attempt):
                     attempts, attempt = attempts + 1, identity[at]
                 continue
@@ -84,4 +86,4 @@ def _tell(  # noqa: PLR0913, PLR0917 - columns
         unanswered = TIMEOUT if attempts >= UNANSWERED_ATTEMPTS else OPEN
         status[connection] = REFUSED if refused else unanswered if failed else ended if stream else datagrams
         replied_ns = replied_ns if answered else -1
-        answer_ns[connection] = accepted_ns if accepted else max(refused_ns, rejected[connection]) if refused else replied_ns
+        answer_ns[connection] = accepted_ns if accepted_ns != NEVER else max(refused_ns, rejected[connection]) if refused else replied_ns
