@@ -64,7 +64,7 @@ class Seen:
         self.captured: list[list[tuple[int, int]]] = [[], []]
         self.sent: list[list[tuple[int, int]]] = [[], []]
         self.ended = [False, False]
-        starts: list[list[tuple[int, float, int]]] = [[], []]
+        starts: list[list[int]] = [[], []]
         for node, point in POINTS:
             snaplen = chance.choice((None, HEADERS, HEADERS + 7, HEADERS + 30)) if snap else None
             time = SHIFT_MS[node] + point / 8
@@ -77,12 +77,12 @@ class Seen:
                     if (lossy and chance.random() < 0.3) or (start == end and not fin):
                         continue
                     self._see(time, "FA" if fin else "A", side, start, end, node, point, snaplen)
-                    starts[side].append((node, time, start))
+                    starts[side].append(start)
                     self.sent[side].append((start, end))
                     self.captured[side].append((start, end if snaplen is None else min(end, start + snaplen - HEADERS)))
                     self.ended[side] |= fin
-        # without a handshake, places count from the first packet seen
-        self.base = [0 if handshake else min(each, default=(0, 0.0, 0))[2] for each in starts]
+        # without a handshake, places count from the lowest number seen
+        self.base = [0 if handshake else min(each, default=0) for each in starts]
 
     def _see(self, time: float, flags: str, side: int, start: int, end: int, node: int, point: int, snaplen: int | None) -> None:
         payload = self.streams[side][max(start, 0) : end]

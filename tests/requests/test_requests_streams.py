@@ -32,9 +32,9 @@ CASES = {
     ),
     "data on the SYN": Case([tcp(0, "S", 1000, b"early"), tcp(1, "A", 1006, b"more")], [(0, 5), (5, 9)]),
     "a handshake that is sent again": Case([tcp(0, "S", 1000), tcp(1, "S", 1000), tcp(2, "A", 1001, b"x")], [(0, 1)]),
-    "counted from the first packet seen": Case([tcp(0, "A", 555, b"0123"), tcp(1, "A", 559, b"45")], [(0, 4), (4, 6)]),
+    "counted from the lowest number seen": Case([tcp(0, "A", 555, b"0123"), tcp(1, "A", 559, b"45")], [(0, 4), (4, 6)]),
     "an acknowledgment alone begins the count, too": Case([tcp(0, "A", 555), tcp(1, "A", 555, b"0123")], [(0, 4)]),
-    "what came before the first packet seen": Case([tcp(0, "A", 559, b"45"), tcp(1, "A", 555, b"0123")], [(0, 2), (-4, 0)]),
+    "what came before the first packet seen": Case([tcp(0, "A", 559, b"45"), tcp(1, "A", 555, b"0123")], [(4, 6), (0, 4)]),
     "sequence numbers wrap": Case(
         [tcp(0, "S", WRAP - 5), tcp(1, "A", WRAP - 4, b"01234567"), tcp(2, "A", 4, b"8")], [(0, 8), (8, 9)]
     ),
@@ -61,8 +61,8 @@ CASES = {
     "the handshake at another node only": Case(
         [tcp(0, "A", 1003, b"23"), tcp(0, "S", 1000, node=1, point=1), tcp(1, "A", 1001, b"01", node=1, point=1)], [(2, 4), (0, 2)]
     ),
-    "without a handshake, from the first node's first packet": Case(
-        [tcp(5, "A", 1003, b"23"), tcp(0, "A", 1001, b"01", node=1, point=1)], [(0, 2), (-2, 0)]
+    "without a handshake, from the lowest of all nodes": Case(
+        [tcp(5, "A", 1003, b"23"), tcp(0, "A", 1001, b"01", node=1, point=1)], [(2, 4), (0, 2)]
     ),
     "each node follows its own packets": Case(
         [tcp(0, "S", 99, node=n, point=n) for n in range(2)]

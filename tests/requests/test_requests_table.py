@@ -160,6 +160,38 @@ def test_nobody_answered(tmp_path: Path) -> None:
     assert last["end_ns"] >= last["sent_ns"] == 5 * MS
 
 
+@pytest.mark.parametrize("captured", [True, False])
+def test_a_client_that_got_its_answer_did_not_give_up(captured: bool, tmp_path: Path) -> None:
+    """It acknowledges the answer as it ends the connection, whether or not a packet of that was captured."""
+    wire = Wire()
+    gave_up, got = (wire.connection(client_port=40000 + number).open(number * MICROSECOND) for number in range(2))
+    for talk in (gave_up, got):
+        talk.send(1 * MS, "PA", b"\x01question")
+    got.send(3 * MS, "PA", b"\x02answer", reply=True, only=ALL if captured else [])
+    for talk in (gave_up, got):
+        talk.send(5 * MS, "FA")
+    assert wire.traced(tmp_path).passed.gave_up.tolist() == [True, False]
+
+
+def test_what_passed_no_hop_is_told_by_the_points_that_saw_it(tmp_path: Path) -> None:
+    """Of the handshake, two points saw all: hops are there. The rest was seen at others only."""
+    wire = Wire()
+    talk = wire.connection()
+    for at, flags, reply in ((0, "S", False), (ACROSS_NS, "SA", True), (2 * ACROSS_NS, "A", False)):
+        talk.send(at, flags, reply=reply, only=[CLIENT_DOOR, SERVER_DOOR])
+    between = [("node-a", ETH0)]
+    talk.send(1 * MS, "PA", b"\x01question", only=between)
+    talk.send(3 * MS, "PA", b"\x02answer", reply=True, only=between)
+    talk.send(5 * MS, "PA", b"\x01another")
+    talk.send(8 * MS, "PA", b"\x02another", reply=True, only=between)
+    found = wire.traced(tmp_path)
+    first, last = rows(found)
+    asked, answered = 1 * MS + HOP_NS, 3 * MS + HOP_NS + WIRE_NS
+    assert [first[name] for name in COLUMNS] == [asked, asked, -1, -1, -1, -1, answered, answered]
+    assert (last["start_ns"], last["answer_ns"], last["end_ns"]) == (5 * MS, *[8 * MS + HOP_NS + WIRE_NS] * 2)
+    assert not any(found.requests.at_door[name][0] for name in COLUMNS)
+
+
 def test_a_connection_that_said_nothing_stands_for_itself(tmp_path: Path) -> None:
     wire = Wire({"node-b": 5 * MS})
     wire.connection(client_port=40001).send(0, "S")

@@ -45,6 +45,7 @@ class Part:
     observations: Table
     sockets: Table
     passed: Table
+    elsewhere: Table
     beginnings: Table
     gave_up: Array
     carried: Array
@@ -80,8 +81,8 @@ def part(traced: Trace, found: Dissection, seen: Passed) -> Part:
         table[name] = np.where(table[name] >= 0, np.searchsorted(used, table[name]), -1).astype("i4")
     tuples = {name: tables.tuples[name][used] for name in FIELDS}
     return Part(
-        tables.nodes, connections, names, hops, tuples, observations, _sockets(tables), passed, seen.beginnings, seen.gave_up, carried,
-        exchanges, found.handshakes, found.unread, list(owners), list(services), found.problem,
+        tables.nodes, connections, names, hops, tuples, observations, _sockets(tables), passed, seen.elsewhere, seen.beginnings,
+        seen.gave_up, carried, exchanges, found.handshakes, found.unread, list(owners), list(services), found.problem,
     )  # fmt: skip
 
 
@@ -124,6 +125,8 @@ def joined(parts: Sequence[Part], ranks: Sequence[Array], bundle: Bundle) -> tup
     passed = _stacked(parts, "passed", asked)
     passed["hop"], passed["exchange"] = _turned(path)[passed["hop"]], _turned(said)[passed["exchange"]].astype("i4")
     passed = take(passed, np.lexsort((passed["hop"], passed["exchange"], passed["last"])))
+    elsewhere = _stacked(parts, "elsewhere", {"exchange": asked["exchange"]})
+    elsewhere["exchange"] = _turned(said)[elsewhere["exchange"]].astype("i4")
     beginnings = _stacked(parts, "beginnings", {}) | {"connection": _ranked(parts, ranks, "beginnings")}
     sockets = gather(bundle.sockets, parts[0].nodes)
     none = np.empty(0, "i8")
@@ -135,7 +138,7 @@ def joined(parts: Sequence[Part], ranks: Sequence[Array], bundle: Bundle) -> tup
     )  # fmt: skip
     found = _said(parts, ranks, zip(said.tolist(), carried[said].tolist(), strict=True))
     whole = Trace(bundle, tables, _named(parts, order, tuples), {}, [])
-    return whole, found, Passed(passed, beginnings, np.concatenate([each.gave_up for each in parts])[order])
+    return whole, found, Passed(passed, elsewhere, beginnings, np.concatenate([each.gave_up for each in parts])[order])
 
 
 def _named(parts: Sequence[Part], order: Array, tuples: list[int]) -> list[Named]:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probes.schema import Array, Table
+from probes.schema import Array, Table, size
 from tracer.pipeline import Reconstruction
 from tracer.requests.dissection import Dissection
-from tracer.requests.schema import BEGINNINGS, PASSED
+from tracer.requests.schema import BEGINNINGS, ELSEWHERE, PASSED
 from tracer.requests.streams import ByteTimes
 
 HELLO, CLIENT_END, SERVER_END, LOGIN = range(4)  # BEGINNINGS.what
@@ -18,9 +18,13 @@ _PLACES = ("request_start", "request_end", "response_start", "response_end")
 
 @dataclass(slots=True)
 class Passed:
-    """`requests` is PASSED, `beginnings` is BEGINNINGS; `gave_up` (bool) says whether each connection's client ended it first."""
+    """`requests` is PASSED, what no hop of it shows is in `elsewhere` (ELSEWHERE), `beginnings` is BEGINNINGS.
+
+    `gave_up` (bool) says whether each connection's client ended it without having got an answer.
+    """
 
     requests: Table
+    elsewhere: Table
     beginnings: Table
     gave_up: Array
 
@@ -28,7 +32,8 @@ class Passed:
 def passed(traced: Reconstruction, found: Dissection) -> Passed:
     """What `found.segments` say of the exchanges that were found in them, and of how connections began and ended."""
     times = ByteTimes(found.segments)
-    return Passed(_requests(traced, found, times), _beginnings(traced, found, times), gave_up(traced, found.segments))
+    seen = _requests(traced, found, times)
+    return Passed(seen, _elsewhere(traced, found, seen), _beginnings(traced, found, times), gave_up(traced, found.segments))
 
 
 def _requests(traced: Reconstruction, found: Dissection, times: ByteTimes) -> Table:
@@ -47,6 +52,24 @@ def _requests(traced: Reconstruction, found: Dissection, times: ByteTimes) -> Ta
             "row": np.full(len(at), -1) if which else found.segments["row"][segment[at]], "time_ns": found.segments["time_ns"][segment[at]],
         })  # fmt: skip
     return PASSED.concat(parts)
+
+
+def _elsewhere(traced: Reconstruction, found: Dissection, seen: Table) -> Table:
+    """Bytes that passed no hop of their connection, which are those of its first packets, where other points saw them."""
+    exchanges, carried = found.in_order()
+    place = np.array([[getattr(each, name) for name in _PLACES] for each in exchanges], "i8").reshape(-1, 2, 2)
+    missed = place >= 0
+    missed[seen["exchange"], traced.hops["reply"][seen["hop"]], seen["last"]] = False
+    exchange, reply, last = np.nonzero(missed)
+    if not len(exchange):
+        return ELSEWHERE.empty()
+    here, asked = np.zeros(size(found.segments), "i4"), np.zeros(len(exchange), "i4")  # one point for all
+    anywhere = ByteTimes(found.segments | {"point": here, "tuple": here})
+    row = anywhere.at(carried[exchange], reply, asked, asked, place[exchange, reply, last] - last)
+    at = np.flatnonzero(row >= 0)
+    node, time_ns = (found.segments[name][row[at]] for name in ("node", "time_ns"))
+    columns = {"exchange": exchange[at].astype("i4"), "reply": reply[at].astype("u1"), "last": last[at].astype("u1")}
+    return ELSEWHERE.check(columns | {"node": node, "time_ns": time_ns})
 
 
 def _asked(traced: Reconstruction, carried: Array) -> tuple[Array, Array]:
@@ -101,9 +124,20 @@ def at_client(
 
 
 def gave_up(traced: Reconstruction, segments: Table) -> Array:
-    """Whether each connection's client ended it (FIN) before its server did, where its first packet was seen (bool)."""
-    first = traced.connections["first_node"]
-    ends = np.flatnonzero((segments["fin"] > 0) & (segments["node"] == first[segments["connection"]]))
-    earliest = np.full((len(first), 2), np.iinfo("i8").max)
-    np.minimum.at(earliest, (segments["connection"][ends], segments["reply"][ends]), segments["time_ns"][ends])
-    return np.asarray(earliest[:, 0] < earliest[:, 1])
+    """Whether each connection's client ended it (FIN) before its server did, and had got nothing since it last asked (bool).
+
+    Where its first packet was seen. What it got is told by what it acknowledges, whether or not a packet of it was captured.
+    """
+    first, ack = traced.connections["first_node"], traced.observations["ack"]
+    here = np.flatnonzero(segments["node"] == first[segments["connection"]])
+    here = here[np.argsort(segments["time_ns"][here], kind="stable")]
+    earliest, acknowledged = np.full((len(first), 2), np.iinfo("i8").max), np.zeros((len(first), 2), "i8")
+    ends = here[segments["fin"][here] > 0][::-1]  # of several the first stays
+    earliest[segments["connection"][ends], segments["reply"][ends]] = segments["time_ns"][ends]
+    client = segments["reply"][here] == 0
+    asked, ended = here[client & (segments["end"] > segments["start"])[here]], ends[segments["reply"][ends] == 0]
+    for when, rows in enumerate((asked, ended)):  # of what was asked the last
+        acknowledged[segments["connection"][rows], when] = ack[segments["row"][rows]]
+    step = (acknowledged[:, 1] - acknowledged[:, 0]) & 0xFFFF_FFFF
+    got = (step > 0) & (step < 0x8000_0000)
+    return np.asarray((earliest[:, 0] < earliest[:, 1]) & ~got)

@@ -50,7 +50,7 @@ def trace_requests(
 
 def tie(traced: Trace, found: Dissection, seen: Passed, aligned: Clocks, progress: Callable[[str, int, int], None]) -> RequestTrace:
     """Make requests of what was `found` and `seen`, and find their parents."""
-    table = requests(traced.tables, found, seen.requests, aligned)
+    table = requests(traced.tables, found, seen, aligned)
     known = facts(traced.tables, traced.named, table, aligned, _workload(traced))
     if traced.bundle.uses:
         known.context = contexts(traced.tables, traced.bundle.uses, aligned, known)

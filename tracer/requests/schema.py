@@ -54,6 +54,17 @@ PASSED = Schema(
     ),
 )
 
+ELSEWHERE = Schema(
+    "elsewhere",
+    (
+        Column("exchange", "i4", "", "place of the exchange among all, in the order of their connections"),
+        Column("reply", "u1", "", "0 its request, 1 its response"),
+        Column("last", "u1", "", "0 the first byte of it, 1 the last"),
+        Column("node", "i4", "", "row of the node of the point that saw it first"),
+        Column("time_ns", "i8", _NS, "on that node's own clock"),
+    ),
+)
+
 BEGINNINGS = Schema(
     "beginnings",
     (

@@ -38,18 +38,18 @@ SEGMENTS = Schema(
 def _places(connection: Array, node: Array, reply: Array, seq: Array, syn: Array, start: Array) -> None:
     """Fill `start`: bytes from the beginning of the side's stream, for sightings sorted by connection, node and time.
 
-    Without a handshake, from the first sequence number seen (places may then be negative). Sequence numbers wrap (RFC 9293, 3.4): each is
-    taken as the nearest to the one before.
+    Without a handshake, from the lowest sequence number seen. Sequence numbers wrap (RFC 9293, 3.4): each is taken as the nearest to the
+    one before.
     """
-    base = np.full(2, -1)
+    base, begun, lowest = np.full(2, -1), np.zeros(2, np.bool_), np.zeros(2, np.int64)
     last_seq, last_place = np.zeros(2, np.int64), np.zeros(2, np.int64)
     row = 0
     while row < len(connection):
         end = row
-        base[:] = -1
+        base[:], begun[:], lowest[:] = -1, False, 0
         while end < len(connection) and connection[end] == connection[row]:
             if syn[end]:
-                base[reply[end]] = (seq[end] + 1) & 0xFFFF_FFFF
+                base[reply[end]], begun[reply[end]] = (seq[end] + 1) & 0xFFFF_FFFF, True
             end += 1
         for here in range(row, end):
             side = reply[here]
@@ -66,6 +66,10 @@ def _places(connection: Array, node: Array, reply: Array, seq: Array, syn: Array
                 step -= 0x1_0000_0000
             start[here] = last_place[side] + step
             last_seq[side], last_place[side] = number, start[here]
+            if not begun[side]:
+                lowest[side] = min(lowest[side], start[here])
+        for here in range(row, end):
+            start[here] -= lowest[reply[here]]
         row = end
 
 

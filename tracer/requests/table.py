@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from probes.schema import Array, Table, size, take
 from tracer.clocks import Clocks
 from tracer.pipeline import Reconstruction
 from tracer.requests.dissection import Dissection
+from tracer.requests.passed import Passed
 from tracer.requests.schema import REQUEST_HOPS, REQUESTS
 from tracer.status import REFUSED
 
@@ -35,11 +37,11 @@ class Requests:
         return None if place < 0 else self.exchanges[place]
 
 
-def requests(traced: Reconstruction, found: Dissection, seen_bytes: Table, clocks: Clocks) -> Requests:
-    """The requests of all connections; `seen_bytes` is PASSED."""
+def requests(traced: Reconstruction, found: Dissection, passed: Passed, clocks: Clocks) -> Requests:
+    """The requests of all connections, whose bytes were seen when `passed` says."""
     exchanges, carried = found.in_order()
     whole = np.setdiff1d(np.arange(size(traced.connections), dtype="i4"), carried)
-    hops, seen, at_door = _at_doors(traced, seen_bytes, clocks, len(exchanges))
+    hops, seen, at_door = _at_doors(traced, passed, clocks, len(exchanges))
     table = REQUESTS.concat([_of_exchanges(traced, clocks, carried, exchanges, seen), _of_connections(traced, clocks, whole)])
     order = np.lexsort((table["number"], table["connection"], table["start_ns"]))
     table = take(table, order)
@@ -53,7 +55,7 @@ def requests(traced: Reconstruction, found: Dissection, seen_bytes: Table, clock
     return Requests(REQUESTS.check(table), REQUEST_HOPS.check(both), exchanges, sure)
 
 
-def _at_doors(traced: Reconstruction, passed: Table, clocks: Clocks, count: int) -> tuple[Table, Table, Table]:
+def _at_doors(traced: Reconstruction, passed: Passed, clocks: Clocks, count: int) -> tuple[Table, Table, Table]:
     """The REQUEST_HOPS of `count` exchanges, the times (aligned int64 ns, -1 not seen) at their doors by column of REQUESTS, `at_door`."""
     begins = traced.hops["position"] == 0
     ends = np.append(begins[1:], True) if len(begins) else begins
@@ -64,7 +66,8 @@ def _at_doors(traced: Reconstruction, passed: Table, clocks: Clocks, count: int)
         (0, ("start_ns", "arrival_ns", "reply_ns", "answer_ns")),
         (1, ("sent_ns", "received_ns", "done_ns", "end_ns")),
     ):
-        seen = take(passed, np.flatnonzero(passed["last"] == last))
+        seen = take(passed.requests, np.flatnonzero(passed.requests["last"] == last))
+        other = take(passed.elsewhere, np.flatnonzero(passed.elsewhere["last"] == last))
         path = take(traced.hops, seen["hop"])
         aligned = clocks.align(path["node"], seen["time_ns"])
         if not last:
@@ -78,6 +81,8 @@ def _at_doors(traced: Reconstruction, passed: Table, clocks: Clocks, count: int)
             doors[begin], doors[end] = (np.full(count, -1, "i8") for _ in range(2))
             doors[begin][exchange[::-1]] = aligned[mine][::-1]  # of several the first in path order stays,
             doors[end][exchange] = aligned[mine]  # and here the last
+            mine = np.flatnonzero(other["reply"] == way)  # for want of a time at a hop, whoever's
+            doors[(begin, end)[way]][other["exchange"][mine]] = clocks.align(other["node"][mine], other["time_ns"][mine])
             for name, there in ((begin, begins), (end, ends)):
                 at_door[name] = np.zeros(count, bool)
                 at_door[name][exchange[there[hop]]] = True
@@ -95,14 +100,18 @@ def _of_exchanges(traced: Reconstruction, clocks: Clocks, carried: Array, exchan
     first = np.diff(carried, prepend=-1) != 0
     number = np.arange(len(carried)) - np.maximum.accumulate(np.where(first, np.arange(len(carried)), 0))
     client, server = _doors(traced)
-    start = np.where(seen["start_ns"] >= 0, seen["start_ns"], seen["answer_ns"])
+    start = functools.reduce(
+        lambda known, name: np.where(known >= 0, known, seen[name]), ("sent_ns", "answer_ns", "end_ns"), seen["start_ns"]
+    )
     opened = clocks.align(traced.connections["first_node"][carried], traced.connections["start_ns"][carried])
     start = np.where(start >= 0, start, opened)
     datagram = traced.connections["proto"][carried] == UDP
     end = np.max([start, seen["sent_ns"], seen["end_ns"], seen["answer_ns"]], axis=0)
     closed = clocks.align(traced.connections["first_node"][carried], traced.connections["end_ns"][carried])
     last = np.append(first[1:], True)
-    end = np.where(last & (seen["answer_ns"] < 0) & ~datagram, np.maximum(end, closed), end)  # waited for an answer until then
+    end = np.where(
+        last & (seen["answer_ns"] < 0) & (seen["end_ns"] < 0) & ~datagram, np.maximum(end, closed), end
+    )  # waited for an answer until then
     length = {
         side: np.array(
             [getattr(e, f"{side}_end") - getattr(e, f"{side}_start") if getattr(e, f"{side}_start") >= 0 else -1 for e in exchanges], "i8"

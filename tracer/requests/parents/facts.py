@@ -84,8 +84,9 @@ def facts(
     exchanges = [found.exchange(row) for row in range(len(connection))]
     arrival = np.where(table["arrival_ns"] >= 0, table["arrival_ns"], table["start_ns"])
     closed = clocks.align(traced.connections["first_node"], traced.connections["end_ns"])[connection]
-    done = np.where(table["reply_ns"] >= 0, np.maximum(table["done_ns"], table["reply_ns"]), np.maximum(closed, table["end_ns"]))
     answered = table["answer_ns"] >= 0
+    done = np.where(answered, table["end_ns"], np.maximum(closed, table["end_ns"]))
+    done = np.where(table["reply_ns"] >= 0, np.maximum(table["done_ns"], table["reply_ns"]), done)
     apart = clocks.uncertainty(table["server_node"], table["client_node"], table["start_ns"])
     return Facts(
         exchanges, [each.protocol if each else WHOLE for each in exchanges], caller[connection], server[connection], workloads, connection,
