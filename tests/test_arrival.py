@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 from cluster_objects import NOON, endpoint_slice, listed, node, pod, service
 from wire import START_NS, Row, packet, traced, tuple_of
@@ -32,7 +35,7 @@ ASKED: list[Sighting] = [(WIRE, IN, CLIENT, NODE_PORT, "S")]
 ANSWERED: Sighting = (WIRE, OUT, NODE_PORT, CLIENT, "SA")
 
 
-def told(*sightings: Sighting, services: bool = True) -> tuple[Named, Reconstruction]:
+def told(*sightings: Sighting, known: Sequence[dict[str, Any]] = SERVICES) -> tuple[Named, Reconstruction]:
     """The names of the one connection that these are packets of."""
     rows: list[Row] = [
         packet(
@@ -42,7 +45,7 @@ def told(*sightings: Sighting, services: bool = True) -> tuple[Named, Reconstruc
         for at, (point, way, src, dst, flags) in enumerate(sightings)
     ]  # fmt: skip
     found = traced(rows, *POINTS)
-    timeline = Timeline(listed(*CLUSTER, *(SERVICES if services else [])))
+    timeline = Timeline(listed(*CLUSTER, *known))
     (named,) = Naming(found, timeline, {}, Surroundings({}, frozenset({"node-a"}))).all()
     return named, found
 
@@ -79,7 +82,7 @@ def test_whose_answer_it_is_is_known_where_its_source_is_in_doubt() -> None:
 
 @pytest.mark.parametrize("services", [True, False])
 def test_what_was_translated_was_not_asked_for_directly(services: bool) -> None:
-    named, _ = told((VETH, IN, POD, VIP, "S"), (BRIDGE, IN, POD, WEB, "S"), services=services)
+    named, _ = told((VETH, IN, POD, VIP, "S"), (BRIDGE, IN, POD, WEB, "S"), known=SERVICES if services else [])
     assert (named.service and named.service.name) == ("web" if services else None)
     assert not named.direct
     assert ("10.96.0.7:80 was translated, and no Service is known that has it" in named.problems) != services
@@ -89,8 +92,15 @@ def test_what_was_translated_was_not_asked_for_directly(services: bool) -> None:
     ("asked", "services", "direct"), [(WEB, False, True), (VIP, False, False), (OUTSIDE, False, False), (OUTSIDE, True, True)]
 )
 def test_without_services_only_a_pod_is_asked_directly(asked: str, services: bool, direct: bool) -> None:
-    named, _ = told((VETH, IN, POD, asked, "S"), services=services)
+    named, _ = told((VETH, IN, POD, asked, "S"), known=SERVICES if services else [])
     assert named.direct == direct
+
+
+@pytest.mark.parametrize("known", [SERVICES, SERVICES[:1], SERVICES[1:], []], ids=["both", "Services", "EndpointSlices", "neither"])
+def test_where_endpoints_are_not_known_any_pod_may_be_one(known: list[dict[str, Any]]) -> None:
+    """A call of a node's own to a pod that no Service has, or, for all that is known, one that was translated and masqueraded."""
+    named, _ = told((WIRE, OUT, "10.244.0.1:2862", "10.244.1.9:8080", "S"), known=[*known, pod("web-2", "10.244.1.9", node="node-b")])
+    assert (named.original >= 0) == named.direct == (known is SERVICES)
 
 
 def test_nothing_is_translated_to_a_service_s_address() -> None:

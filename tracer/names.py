@@ -85,7 +85,8 @@ class Naming:
         self.traced, self.timeline, self.around = traced, timeline, around
         self._columns = {name: column.tolist() for name, column in traced.connections.items()}
         self._sources, self._destinations = (_ends(traced.tuples, side) for side in ("src", "dst"))
-        self._knows_services = any(True for _ in timeline.objects("Service"))
+        self._knows_services, knows_slices = (any(True for _ in timeline.objects(kind)) for kind in ("Service", "EndpointSlice"))
+        self._knows_endpoints = self._knows_services and knows_slices  # no cluster is without: there is default/kubernetes
         self._captured = {point.node for point in traced.points}
         self._own_addresses = {node: {a for link in known.values() for a in link.addresses} for node, known in links.items()}
         self._request, self._answer = (_first_packets(traced.hops, reply=reply) for reply in (False, True))
@@ -278,7 +279,8 @@ class Naming:
         if self.timeline.service(target, target_port, protocol, start_ns) is not None:
             return False, 0  # it still asks for a Service
         backed = self.timeline.services_of_endpoint(target, target_port, protocol, start_ns)
-        if all(service.headless for service in backed) and self.timeline.owner(target, start_ns) is not None:
+        whose = self.timeline.owner(target, start_ns)
+        if whose is not None and all(service.headless for service in backed) and (self._knows_endpoints or whose.kind != "pod"):
             return False, 0  # no Service's address leads here
         if not own and kind in ("pod", None) and self._doors.get(connection, set()) & {there, INSIDE_POD}:
             return False, 0
