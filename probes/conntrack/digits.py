@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from probes.jit import inlined
+from probes.jit import inside
 from probes.schema import Array
 
 _DOT, _ZERO, _NINE, _COLON = b".09:"
 
 
-@inlined
+@inside
 def number(content: Array, at: int, stop: int) -> int:
     """The decimal number that fills [at, stop); -1 where it is none, or longer than 18 digits."""
     if at >= stop or stop - at > 18:
@@ -24,7 +24,7 @@ def number(content: Array, at: int, stop: int) -> int:
     return value
 
 
-@inlined
+@inside
 def _hexadecimal(byte: int) -> int:
     """Value of a hexadecimal digit; -1 where it is none."""
     byte = int(np.int64(byte))
@@ -34,7 +34,7 @@ def _hexadecimal(byte: int) -> int:
     return lower - 87 if 97 <= lower <= 102 else -1
 
 
-@inlined
+@inside
 def _dotted(content: Array, at: int, stop: int, groups: Array, first: int) -> bool:
     """A dotted quad into two 16-bit groups from `first`."""
     part = 0
@@ -51,7 +51,7 @@ def _dotted(content: Array, at: int, stop: int, groups: Array, first: int) -> bo
     return part == 4
 
 
-@inlined
+@inside
 def _group(content: Array, at: int, stop: int, groups: Array, count: int) -> int:
     """One group of up to four hexadecimal digits from `at`; the place after it, or -1."""
     place, value = at, 0
@@ -64,7 +64,7 @@ def _group(content: Array, at: int, stop: int, groups: Array, count: int) -> int
     return place
 
 
-@inlined
+@inside
 def _colons(content: Array, at: int, stop: int, groups: Array) -> bool:
     """RFC 4291, 2.2: eight groups, `::` once for one group of zeros or more, and perhaps a dotted quad at the end."""
     count, gap, place = 0, -1, at
@@ -101,7 +101,7 @@ def _colons(content: Array, at: int, stop: int, groups: Array) -> bool:
     return count < 8
 
 
-@inlined
+@inside
 def address(content: Array, at: int, stop: int, groups: Array) -> bool:
     """Read the address that fills [at, stop) (inet_ntop(3)'s form or the kernel's %pI6) into eight 16-bit groups; False where it is none.
 

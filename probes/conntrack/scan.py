@@ -10,7 +10,7 @@ import numpy as np
 
 from probes.conntrack.digits import address, number
 from probes.conntrack.rows import ASSURED, EVENTS, LAST_SECOND, REPLIED
-from probes.jit import inlined, kernel
+from probes.jit import bare, inside
 from probes.schema import Array
 
 # Places in a row of `numbers`. Ports of the reply follow those of the original direction.
@@ -34,7 +34,7 @@ _UNREPLIED, _ASSURED, _IPV4, _IPV6 = (_name(text) for text in (b"[UNREPLIED]", b
 _DUMP = EVENTS["dump"]
 
 
-@inlined
+@inside
 def _time(content: Array, at: int, stop: int, numbers: Array) -> int:
     """`[seconds.fraction]` from `at`, where the bracket is; the place after it, or -1.
 
@@ -57,7 +57,7 @@ def _time(content: Array, at: int, stop: int, numbers: Array) -> int:
     return end + 1
 
 
-@inlined
+@inside
 def _event(token: int) -> int:
     for event in range(len(_EVENT_NAMES)):
         if _EVENT_NAMES[event] == token:
@@ -65,7 +65,7 @@ def _event(token: int) -> int:
     return -1
 
 
-@inlined
+@inside
 def _head(content: Array, at: int, stop: int, numbers: Array) -> int:
     """What stands before the first `src=`: time, event, family, protocol, seconds to live, state. The place of `src=`, or -1."""
     words = 0
@@ -98,7 +98,7 @@ def _head(content: Array, at: int, stop: int, numbers: Array) -> int:
             words += 1
 
 
-@inlined
+@inside
 def _field(token: int) -> int:
     """Which of _KEYS a token names; -1 where none."""
     for known in range(len(_FIELDS)):
@@ -107,7 +107,7 @@ def _field(token: int) -> int:
     return -1
 
 
-@inlined
+@inside
 def _flag(token: int, numbers: Array) -> None:
     if token == _UNREPLIED:
         numbers[FLAGS] &= ~REPLIED
@@ -115,7 +115,7 @@ def _flag(token: int, numbers: Array) -> None:
         numbers[FLAGS] |= ASSURED
 
 
-@inlined
+@inside
 def _store(content: Array, at: int, stop: int, field: int, direction: int, numbers: Array, groups: Array) -> bool:
     """Put the value [at, stop) of a field where it belongs; False where it is no address, port or id."""
     if field in (_SRC, _DST):
@@ -132,7 +132,7 @@ def _store(content: Array, at: int, stop: int, field: int, direction: int, numbe
     return True
 
 
-@inlined
+@inside
 def _entry(content: Array, at: int, stop: int, numbers: Array, groups: Array) -> bool:  # noqa: PLR0912 - calls cost more than branches
     """One line [at, stop) into a row of `numbers` and of `groups` ((4, 8): source and destination, original then reply)."""
     numbers[:] = UNKNOWN
@@ -178,7 +178,7 @@ def _entry(content: Array, at: int, stop: int, numbers: Array, groups: Array) ->
     return direction == 1 and paired and seen >> _DST & 1 == 1 and (seen ^ original_seen) & _TUPLE_MASK == 0
 
 
-@kernel
+@bare
 def scan(content: Array, numbers: Array, groups: Array, bad: Array) -> tuple[int, int]:
     """Read every line of `content` (u1, ending in a newline); how many are entries, and how many are not.
 
