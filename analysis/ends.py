@@ -8,7 +8,8 @@ from analysis.text_columns import alike
 from probes.addresses import endpoint
 from probes.schema import Array, Table
 from probes.text_rows import Rows, Texts, text_rows
-from tracer.tuples import distinct, mix
+from tracer.numbering import distinct
+from tracer.tuples import mix
 
 
 class Ends:

@@ -10,7 +10,8 @@ import numpy as np
 from probes.schema import Array
 from probes.text_rows import Texts
 from tracer import evidence
-from tracer.tuples import distinct, mix
+from tracer.numbering import distinct
+from tracer.tuples import mix
 
 
 def alike(keys: Sequence[Array], text: Callable[[int], str]) -> tuple[list[str], Array]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from probes.jit import copy, inlined, kernel, unsigned
+from probes.jit import bare, copy, inside, unsigned
 from probes.schema import Array
 
 NULL = np.iinfo("i8").min  # among numbers: written as JSON's null
@@ -33,7 +33,7 @@ class Rows(NamedTuple):
 Texts = tuple[Sequence[str] | Rows, Array]
 
 
-@inlined
+@inside
 def _write_number(out: Array, at: int, value: int) -> int:
     """Write `value` to `out` from `at` on; the place behind it."""
     if value < 0:
@@ -50,7 +50,7 @@ def _write_number(out: Array, at: int, value: int) -> int:
     return at + digits
 
 
-@kernel
+@bare
 def _write(cells: Array, is_text: Array, starts: Array, pool: Array, out: Array, ends: Array) -> None:
     """Write row after row of `cells`; text t is `pool[starts[t] : starts[t + 1]]`, text 0 is that of NULL."""
     at = 0

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from probes.jit import inlined, kernel
+from probes.jit import bare, inside
 from probes.schema import Array
 
 
-@inlined
+@inside
 def _root(parent: Array, parity: Array, leg: int) -> tuple[int, int]:
     """The root of `leg` and the parity against it; compresses the path."""
     root, total = leg, 0
@@ -28,7 +28,7 @@ def _root(parent: Array, parity: Array, leg: int) -> tuple[int, int]:
     return root, total
 
 
-@kernel
+@bare
 def join(parent: Array, parity: Array, one: Array, other: Array, opposed: Array) -> int:
     """Join legs `one[i]` and `other[i]`, running the same way where `opposed[i]` is 0; returns how many joins contradicted earlier ones."""
     contradictions = 0
@@ -45,7 +45,7 @@ def join(parent: Array, parity: Array, one: Array, other: Array, opposed: Array)
     return contradictions
 
 
-@kernel
+@bare
 def _flatten(parent: Array, parity: Array, roots: Array, turned: Array) -> None:
     for leg in range(len(parent)):
         roots[leg], turned[leg] = _root(parent, parity, leg)

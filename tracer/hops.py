@@ -8,9 +8,10 @@ from probes.decode.numbers import SYN, TCP
 from probes.jit import inlined, kernel, unsigned, wide
 from probes.schema import Array, Table
 from tracer.connections import Joined
+from tracer.numbering import numbered
 from tracer.orders import by_number
 from tracer.schema import HOPS
-from tracer.tuples import mix, numbered
+from tracer.tuples import mix
 
 
 @inlined

@@ -13,8 +13,9 @@ import numpy as np
 from probes.decode.numbers import IN
 from probes.schema import Array, Table
 from tracer.components import Components
+from tracer.numbering import distinct
 from tracer.pairing import paired
-from tracer.tuples import distinct, mix
+from tracer.tuples import mix
 
 NAT_NS = 1_000_000_000  # a node rewrites a packet within this time, or does not have it any more
 BRIDGED_NS = 1_000_000  # a packet that came in at a bridge's port comes in at the bridge, translated by br_netfilter, within this time

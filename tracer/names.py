@@ -15,11 +15,12 @@ from probes.schema import Array, Table
 from tracer import evidence
 from tracer.arrival import arrived
 from tracer.cluster import Owner, ServicePort, Timeline
+from tracer.numbering import numbered
 from tracer.origin import INITIAL_TTLS, FirstPacket, could_be_door, masqueraded
 from tracer.pipeline import Reconstruction
 from tracer.status import REFUSED, TIMEOUT
 from tracer.surroundings import Surroundings
-from tracer.tuples import numbered, reverse_codes
+from tracer.tuples import reverse_codes
 
 INSIDE_POD = ""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probes.jit import kernel
+from probes.jit import bare, kernel
 from probes.schema import Array, Table
 from tracer.tuples import mix
 
@@ -47,13 +47,16 @@ def first_equal(bounds: Array, values: Array, found: Array) -> None:
             found[row] = place - bounds[group]
 
 
-@kernel
+@bare
 def _find_places(  # noqa: PLR0913, PLR0917 - columns
-    bounds: Array, node: Array, code: Array, forward: Array, time_ns: Array, of: Array, first_place: Array, asked_at: Array,
-    answered_at: Array, first_ns: Array, last_ns: Array,
+    bounds: Array, node: Array, code: Array, forward: Array, time_ns: Array, of: Array, here: Array, first_place: Array,
+    asked_at: Array, answered_at: Array, first_ns: Array, last_ns: Array,
 ) -> int:  # fmt: skip
-    """Number the places of sightings by connection and node, and describe them as `Places` does; `first_place[c]` is connection c's."""
-    count, here = 0, np.empty(8, np.int64)
+    """Number the places of sightings by connection and node, and describe them as `Places` does; `first_place[c]` is connection c's.
+
+    `here` has room for the tuples of one node.
+    """
+    count = 0
     for connection in range(len(bounds) - 1):
         first_place[connection] = count
         begin = count  # of this node's
@@ -64,18 +67,15 @@ def _find_places(  # noqa: PLR0913, PLR0917 - columns
             while place < count and here[place - begin] != code[row]:
                 place += 1
             if place == count:
-                if count - begin == len(here):
-                    longer = np.empty(2 * len(here), np.int64)
-                    longer[: len(here)] = here
-                    here = longer
                 here[count - begin] = code[row]
                 asked_at[count] = answered_at[count] = -1
                 first_ns[count] = last_ns[count] = time_ns[row]
                 count += 1
             of[row] = place
-            first = asked_at if forward[row] else answered_at
-            if first[place] < 0:
-                first[place] = row
+            if forward[row]:
+                asked_at[place] = row if asked_at[place] < 0 else asked_at[place]
+            else:
+                answered_at[place] = row if answered_at[place] < 0 else answered_at[place]
             first_ns[place] = min(first_ns[place], time_ns[row])
             last_ns[place] = max(last_ns[place], time_ns[row])
     first_place[len(bounds) - 1] = count
@@ -99,7 +99,8 @@ def places(bounds: Array, sightings: Table, towards: Array, forward: Array, tupl
     """The `Places` of sightings sorted by connection, node and time; the other columns are those of `tracer.connections.Joined`."""
     of, first_place = np.empty(len(towards), "i8"), np.empty(len(bounds), "i8")
     described = [np.empty(len(towards), "i8") for _ in range(4)]  # of which only as much is used, and takes memory, as there are places
-    count = _find_places(bounds, sightings["node"], towards, forward, sightings["time_ns"], of, first_place, *described)
+    here = np.empty(int(np.diff(bounds).max(initial=0)), "i8")
+    count = _find_places(bounds, sightings["node"], towards, forward, sightings["time_ns"], of, here, first_place, *described)
     asked_at, answered_at, first_ns, last_ns = (column[:count] for column in described)
     first_row = np.where(asked_at < 0, answered_at, np.where(answered_at < 0, asked_at, np.minimum(asked_at, answered_at)))
     node, code = (column[first_row].astype("i8") for column in (sightings["node"], towards))

@@ -13,9 +13,10 @@ from probes.jit import kernel, unsigned, wide
 from probes.links import Link
 from probes.schema import Array, Column, ObservationPoint, Schema, Table, take
 from tracer.cluster import Timeline
+from tracer.numbering import distinct
 from tracer.origin import INITIAL_TTLS
 from tracer.sightings import is_joinable
-from tracer.tuples import distinct, mix, stir
+from tracer.tuples import mix, stir
 
 RECENT = 1 << 10  # senders: a power of two
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from probes.jit import inlined, kernel, unsigned, wide
+from probes.jit import inlined, kernel, unsigned
 from probes.schema import Array, Table, take
+from tracer.numbering import numbered
 from tracer.schema import TUPLES
 
 FIELDS = ("src_hi", "src_lo", "dst_hi", "dst_lo", "sport", "dport", "proto")
@@ -56,43 +57,6 @@ def hash_tuples(table: Table, rows: Array | None = None) -> Array:
     hashes = np.empty(len(rows), "u8")
     _hash_tuples(rows, *(*(np.ascontiguousarray(table[name], _DTYPES[name]) for name in FIELDS), hashes))
     return hashes
-
-
-@kernel
-def _number_values(values: Array, first: Array, number: Array) -> int:
-    """Number equal values (uint64) in the order of their first rows, which go into `first`; returns how many there are."""
-    slots, count = np.full(1 << 12, -1), 0
-    for row in range(len(values)):
-        if 2 * count >= len(slots):
-            slots = np.full(4 * len(slots), -1)
-            for known in range(count):
-                slot = wide(values[first[known]] >> unsigned(20)) & (len(slots) - 1)
-                while slots[slot] >= 0:
-                    slot = (slot + 1) & (len(slots) - 1)
-                slots[slot] = known
-        slot = wide(values[row] >> unsigned(20)) & (len(slots) - 1)
-        while slots[slot] >= 0 and values[first[slots[slot]]] != values[row]:
-            slot = (slot + 1) & (len(slots) - 1)
-        if slots[slot] < 0:
-            slots[slot], first[count] = count, row
-            count += 1
-        number[row] = slots[slot]
-    return count
-
-
-def numbered(hashes: Array) -> tuple[Array, Array]:
-    """The first row of each distinct hash (uint64), in order, and of each row which of them it has (both int64)."""
-    first, number = np.empty(len(hashes), "i8"), np.empty(len(hashes), "i8")
-    return first[: _number_values(hashes, first, number)], number
-
-
-def distinct(hashes: Array) -> tuple[Array, Array, Array]:
-    """What `np.unique` gives with `return_index` and `return_inverse`, for hashes (uint64) of which many are equal, without sorting all."""
-    first, number = numbered(hashes)
-    order = np.argsort(hashes[first])
-    rank = np.empty(len(order), "i8")
-    rank[order] = np.arange(len(order))
-    return hashes[first[order]], first[order], rank[number]
 
 
 def code_tuples(sources: Sequence[tuple[Table, Array]]) -> tuple[Table, list[Array]]:

@@ -16,10 +16,11 @@ from tracer import evidence
 from tracer.arrangement import arrangement
 from tracer.chains import Translation, translations_seen
 from tracer.ledger_lookup import Held, completed
+from tracer.numbering import distinct
 from tracer.passages import Passages
 from tracer.places import Places, first_equal
 from tracer.sockets import with_rewrite
-from tracer.tuples import distinct, mix
+from tracer.tuples import mix
 
 
 @dataclass(frozen=True, slots=True)

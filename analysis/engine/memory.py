@@ -48,7 +48,7 @@ class Pieces:
         part = np.full(size(self.observations), -1, np.min_scalar_type(-dealt.count))
 
         def fill(piece: Looked) -> None:
-            of = np.append(dealt.of(piece.links.numbers.flows), np.int32(-1))
+            of = np.append(dealt.of(piece.links.numbers.hashes), np.int32(-1))
             part[piece.first : piece.first + len(piece.flows)] = of[piece.flows]
 
         with ThreadPoolExecutor(threads) as pool:

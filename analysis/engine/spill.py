@@ -20,7 +20,8 @@ from analysis.engine.work import node_names
 from probes.capture import CaptureStatistics, lanes, read_pieces
 from probes.schema import OBSERVATIONS, ObservationPoint, Problem, Table, size
 from tracer.bundle_files import CaptureFile, afresh
-from tracer.partitions import Cut, Deal, FlowNumbers, Links, flow_hashes, with_rest
+from tracer.numbering import HashNumbers
+from tracer.partitions import Cut, Deal, Links, flow_hashes, with_rest
 from tracer.sightings import linked_rows
 from tracer.surroundings import Glimpse, glimpse, together
 
@@ -115,7 +116,7 @@ def deal_out(
     paths = [*(part_file(folder, share, part) for part in range(count)), *beside]
     if all(path.exists() for path in paths):
         return
-    flows, parts, first_row = FlowNumbers(), np.empty(0, "i4"), 0
+    flows, parts, first_row = HashNumbers(), np.empty(0, "i4"), 0
     unfinished = [path.with_name(f"{path.name}.{os.getpid()}.part") for path in paths]
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("wb")) for path in unfinished]
@@ -126,7 +127,7 @@ def deal_out(
             first = first_row + before
             rows, part = linked_rows(table), np.full(size(table), -1, "i4")
             numbers = flows.of(flow_hashes(table, rows))
-            parts = np.concatenate([parts, dealt.of(flows.flows[len(parts) :])])
+            parts = np.concatenate([parts, dealt.of(flows.hashes[len(parts) :])])
             part[rows] = parts[numbers]
             cut = Cut(table, with_rest(table, part, dealt, first) if rest else part, count, first)
             if payloads is not None:

@@ -23,7 +23,8 @@ from analysis.records import Record, Recorder
 from analysis.synth import MODES, Amount, Options, synthesise
 from probes.schema import Array, size, take
 from tracer.bundle import Bundle, read_bundle
-from tracer.partitions import Cut, FlowNumbers, Links, deal, lines_dealt, link_evidence, split_ledgers, split_sockets
+from tracer.numbering import HashNumbers
+from tracer.partitions import Cut, Links, deal, lines_dealt, link_evidence, split_ledgers, split_sockets
 from tracer.surroundings import glimpse, surroundings, together
 from tracer.trace import trace, trace_part
 
@@ -50,7 +51,7 @@ def in_parts(bundle: Bundle, count: int, pieces: int, folder: Path) -> list[Reco
     rest = Links()
     link_evidence(rest, bundle.ledgers, bundle.sockets)
     dealt = deal([rest, *links], count)
-    part = np.concatenate([np.append(dealt.of(each.numbers.flows), np.int32(-1))[of] for each, of in zip(links, numbers, strict=True)])
+    part = np.concatenate([np.append(dealt.of(each.numbers.hashes), np.int32(-1))[of] for each, of in zip(links, numbers, strict=True)])
     seen = together([glimpse(piece, len(bundle.points)) for piece in several], [0] * pieces)
     around = surroundings(seen, bundle.points, bundle.links, bundle.timeline)
     cut = Cut(bundle.observations, part, count)
@@ -108,10 +109,10 @@ def test_what_a_packet_was_in_goes_with_it(name: str) -> None:
 @given(st.lists(st.integers(0, 300), max_size=500), st.integers(1, 7))
 def test_flows_are_numbered_in_the_order_they_come(values: list[int], step: int) -> None:
     flows = np.array(values, "u8") << np.uint64(20)
-    numbers = FlowNumbers()
+    numbers = HashNumbers()
     found: list[Array] = [numbers.of(flows[at : at + step]) for at in range(0, len(flows), step)]
     first = list(dict.fromkeys(flows.tolist()))
-    assert numbers.flows.tolist() == first
+    assert numbers.hashes.tolist() == first
     assert [number for part in found for number in part.tolist()] == [first.index(flow) for flow in flows.tolist()]
 
 

@@ -15,7 +15,8 @@ from probes import addresses
 from probes.decode import VIEWS_PER_FRAME
 from probes.decode.numbers import TUNNELS
 from probes.schema import OBSERVATIONS, Array, Column, ObservationPoint, Table, size, take
-from tracer.tuples import distinct, mix
+from tracer.numbering import distinct
+from tracer.tuples import mix
 
 VERSION = 1
 ROWS_PER_GROUP = 1 << 15

@@ -5,10 +5,10 @@ Nothing here reads files or runs processes.
 """
 
 from tracer.partitions.components import Deal, deal
-from tracer.partitions.links import FlowNumbers, Links, flow_hashes
+from tracer.partitions.links import Links, flow_hashes
 from tracer.partitions.split import Cut, evidence_flows, lines_dealt, link_evidence, split_ledgers, split_sockets, with_rest
 
 __all__ = [
-    "Cut", "Deal", "FlowNumbers", "Links", "deal", "evidence_flows", "flow_hashes", "lines_dealt", "link_evidence", "split_ledgers",
+    "Cut", "Deal", "Links", "deal", "evidence_flows", "flow_hashes", "lines_dealt", "link_evidence", "split_ledgers",
     "split_sockets", "with_rest",
 ]  # fmt: skip

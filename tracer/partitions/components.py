@@ -9,8 +9,9 @@ import numpy as np
 
 from probes.schema import Array
 from tracer.components import Components
+from tracer.numbering import HashNumbers
 from tracer.pairing import paired
-from tracer.partitions.links import FlowNumbers, Links
+from tracer.partitions.links import Links
 from tracer.tuples import mix
 
 LINKS_AT_ONCE = 1 << 22  # that are paired, beside all flows
@@ -49,17 +50,17 @@ class Deal:
 
 def deal(links: Sequence[Links], count: int) -> Deal:
     """Deal the flows of all `links` out to `count` partitions: whatever is linked goes together, and where to depends on nothing else."""
-    known = FlowNumbers()
-    numbers = [known.of(each.numbers.flows) for each in links]
-    groups = Components(len(known.flows))
+    known = HashNumbers()
+    numbers = [known.of(each.numbers.hashes) for each in links]
+    groups = Components(len(known.hashes))
     for tables in _ranges(links, numbers):
         one, other = paired(*tables)
         groups.join(one, other, np.zeros(len(one), "i8"))
     root, _ = groups.roots()
-    lowest = known.flows.copy()
-    np.minimum.at(lowest, root, known.flows)
-    order = np.argsort(known.flows)
-    return Deal(known.flows[order], lowest[root][order], count)
+    lowest = known.hashes.copy()
+    np.minimum.at(lowest, root, known.hashes)
+    order = np.argsort(known.hashes)
+    return Deal(known.hashes[order], lowest[root][order], count)
 
 
 def _ranges(links: Sequence[Links], numbers: Sequence[Array]) -> Iterator[list[tuple[Array, Array]]]:

@@ -11,68 +11,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from probes.decode.numbers import ACK, EMBEDDED, SYN, TCP
-from probes.jit import inlined, kernel, unsigned, wide
+from probes.jit import kernel, unsigned
 from probes.schema import Array, Table
+from tracer.numbering import HashNumbers
 from tracer.sightings import identify, linked_rows
 from tracer.tuples import FIELDS, mix, stir
 
 RECENT = 16  # a node's points show a packet one right after the other: each would give the same link
 _SYNS = 0x51  # apart from identities
-
-
-@inlined
-def _slot(slots: Array, flows: Array, flow: int) -> int:
-    """The slot of `flow` in a hash table of numbers (-1: free)."""
-    slot = wide(flow >> unsigned(20)) & (len(slots) - 1)
-    while slots[slot] >= 0 and flows[slots[slot]] != flow:
-        slot = (slot + 1) & (len(slots) - 1)
-    return slot
-
-
-@kernel
-def _number(seen: Array, slots: Array, flows: Array, count: int, numbers: Array) -> int:
-    """Number the flows `seen`, those of `flows[:count]` as before; there is room for all. Returns how many there are."""
-    for row in range(len(seen)):
-        slot = _slot(slots, flows, seen[row])
-        if slots[slot] < 0:
-            slots[slot], flows[count] = count, seen[row]
-            count += 1
-        numbers[row] = slots[slot]
-    return count
-
-
-@kernel
-def _fill(slots: Array, flows: Array) -> None:
-    for number in range(len(flows)):
-        slots[_slot(slots, flows, flows[number])] = number
-
-
-class FlowNumbers:
-    """Flows (uint64, `flow_hashes`) by number, in the order in which they were first seen."""
-
-    def __init__(self) -> None:
-        self._slots, self._flows, self._count = np.full(1 << 12, -1), np.empty(1 << 11, "u8"), 0
-
-    @property
-    def flows(self) -> Array:
-        """All flows so far."""
-        return self._flows[: self._count]
-
-    def of(self, flows: Array) -> Array:
-        """The number (int64) of each of `flows`; new ones get the next."""
-        numbers = np.empty(len(flows), "i8")
-        for first in range(0, len(flows), 1 << 16):
-            part = flows[first : first + (1 << 16)]
-            if self._count + len(part) > len(self._flows):
-                self._grow(self._count + len(part))
-            self._count = _number(part, self._slots, self._flows, self._count, numbers[first : first + len(part)])
-        return numbers
-
-    def _grow(self, least: int) -> None:
-        room = 1 << max(2 * len(self._flows), least).bit_length()
-        self._flows = np.concatenate([self.flows, np.empty(room - self._count, "u8")])
-        self._slots = np.full(2 * room, -1)
-        _fill(self._slots, self.flows)
 
 
 @kernel
@@ -129,7 +75,7 @@ def _link(keys: Array, numbers: Array, kept_keys: Array, kept_numbers: Array) ->
 class Links:
     """Flows by number, and `(keys, linked)`: equal keys link the flows of these numbers."""
 
-    numbers: FlowNumbers = field(default_factory=FlowNumbers)
+    numbers: HashNumbers = field(default_factory=HashNumbers)
     keys: list[Array] = field(default_factory=list)
     linked: list[Array] = field(default_factory=list)
 
