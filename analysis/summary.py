@@ -169,18 +169,23 @@ def told_requests(found: RequestTrace, requests: RequestTally) -> Summary:
     }  # fmt: skip
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 capture`, `1,234 captures`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def not_seen(summary: Summary) -> list[str]:
     """The header's lines about what is missing, most important first; empty where nothing is known to be."""
     lines = []
     captures = summary["captures"].values()
     dropped = [each["dropped_by_capture"] for each in captures]
     if any(dropped):
-        lines.append(f"{sum(filter(None, dropped)):,} packets dropped by the capture itself (its own counters)")
+        lines.append(f"{counted(sum(filter(None, dropped)), 'packet')} dropped by the capture itself (its own counters)")
     if any(each is None for each in dropped):
         lines.append("packets dropped by the capture: unknown (no counters in these files)")
     truncated = sum(each["truncated_frames"] for each in captures)
     if truncated:
-        lines.append(f"{truncated:,} of {sum(each['frames'] for each in captures):,} packets were captured cut short")
+        lines.append(f"{truncated:,} of {counted(sum(each['frames'] for each in captures), 'packet')} captured cut short")
     if summary["nodes_not_captured"]:
         lines.append(f"nodes without a capture: {', '.join(summary['nodes_not_captured'])}")
     without = [node for node, each in summary["nodes"].items() if each["captured"] and each["ledger_lines"] is None]
@@ -188,7 +193,7 @@ def not_seen(summary: Summary) -> list[str]:
         lines.append(f"no conntrack from {', '.join(without)}: translations there are told from packets alone")
     if not summary["cluster"]["Pod"]:
         lines.append("no cluster metadata: addresses instead of names")
-    lines += [f"{count:,} connections: {reason}" for reason, count in summary["unmatched"].items()]
+    lines += [f"{counted(count, 'connection')}: {reason}" for reason, count in summary["unmatched"].items()]
     return lines + _requests_not_seen(summary.get("requests"))
 
 
@@ -196,9 +201,9 @@ def _requests_not_seen(requests: Summary | None) -> list[str]:
     if requests is None:
         return []
     lines = [] if requests["problem"] is None else [f"requests inside connections: {requests['problem']}"]
-    lines += [f"{count:,} connections whose requests could not be read: {why}" for why, count in requests["unread"].items()]
+    lines += [f"{counted(count, 'connection')} whose requests could not be read: {why}" for why, count in requests["unread"].items()]
     if requests["parent_not_told"]:
-        lines.append(f"{requests['parent_not_told']:,} requests could have been made for several others: candidates are given")
+        lines.append(f"{counted(requests['parent_not_told'], 'request')} could have been made for several others: candidates are given")
     if requests["clocks_not_tied"]:
         lines.append(f"clocks not tied to the others by any packet: {', '.join(requests['clocks_not_tied'])}")
     return [*lines, *requests["clock_problems"]]

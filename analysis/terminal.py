@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.records import Record
-from analysis.summary import Summary, not_seen
+from analysis.summary import Summary, counted, not_seen
 
 STYLES = {"closed": "green", "open": "cyan", "refused": "red", "timeout": "red", "reset": "yellow"}
 WIDE = 150  # columns from which the table shows tuples and NAT
@@ -142,19 +142,19 @@ def print_header(out: Console, summary: Summary) -> None:
     captures = summary["captures"].values()
     frames, nodes = sum(each["frames"] for each in captures), [node for node, each in summary["nodes"].items() if each["captured"]]
     length = (summary["last_ns"] or 0) - (summary["first_ns"] or 0)
-    seen = f"{frames:,} packets, {len(captures)} captures, {plain(', '.join(nodes))}; {duration(length)} from {clock(summary['first_ns'])}"
-    out.print(Text(seen, "bold"))
+    seen = f"{counted(frames, 'packet')}, {counted(len(captures), 'capture')}, {plain(', '.join(nodes))}"
+    out.print(Text(f"{seen}; {duration(length)} from {clock(summary['first_ns'])}", "bold"))
     modes: dict[str, list[str]] = {}
     for node, each in summary["nodes"].items():
         if each["kube_proxy_mode"]:
             modes.setdefault(each["kube_proxy_mode"], []).append(node)
     for mode, where in modes.items():
         services, rules = (max(summary["nodes"][node][name] for node in where) for name in ("services", "rules"))
-        out.print(Text(f"kube-proxy {mode} on {plain(', '.join(where))} ({services} Service ports, {rules} rules)"))
+        out.print(Text(f"kube-proxy {mode} on {plain(', '.join(where))} ({counted(services, 'Service port')}, {counted(rules, 'rule')})"))
     counts = summary["connections"]
     states = ", ".join(f"{count} {status}" for status, count in counts["by_status"].items() if count)
-    totals = f"{counts['translated']:,} translated, {counts['retransmissions']:,} retransmissions"
-    out.print(Text(f"{counts['total']:,} connections ({states or 'none'}), {totals}"))
+    totals = f"{counts['translated']:,} translated, {counted(counts['retransmissions'], 'retransmission')}"
+    out.print(Text(f"{counted(counts['total'], 'connection')} ({states or 'none'}), {totals}"))
     if summary.get("requests"):
         out.print(Text(requests_line(summary["requests"])))
     for line in not_seen(summary):
@@ -165,7 +165,7 @@ def print_header(out: Console, summary: Summary) -> None:
 def requests_line(counts: Summary) -> str:
     """How many requests of which protocol, and how many of them were made for another one."""
     kinds = ", ".join(f"{count:,} {plain(protocol)}" for protocol, count in counts["by_protocol"].items())
-    return f"{counts['total']:,} requests ({kinds or 'none'}), {counts['with_parent']:,} of them made for another one"
+    return f"{counted(counts['total'], 'request')} ({kinds or 'none'}), {counts['with_parent']:,} of them made for another one"
 
 
 def print_problems(out: Console, summary: Summary) -> None:

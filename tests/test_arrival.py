@@ -9,8 +9,9 @@ import pytest
 from cluster_objects import NOON, endpoint_slice, listed, node, pod, service
 from wire import START_NS, Row, packet, traced, tuple_of
 
+from probes.conntrack import read_ledger
 from probes.decode.numbers import IN, OUT
-from tracer.cluster import Timeline
+from tracer.cluster import Owner, Timeline
 from tracer.names import Named, Naming
 from tracer.pipeline import Reconstruction
 from tracer.surroundings import Surroundings
@@ -101,6 +102,18 @@ def test_where_endpoints_are_not_known_any_pod_may_be_one(known: list[dict[str, 
     """A call of a node's own to a pod that no Service has, or, for all that is known, one that was translated and masqueraded."""
     named, _ = told((WIRE, OUT, "10.244.0.1:2862", "10.244.1.9:8080", "S"), known=[*known, pod("web-2", "10.244.1.9", node="node-b")])
     assert (named.original >= 0) == named.direct == (known is SERVICES)
+
+
+@pytest.mark.parametrize(("called", "client"), [("node-a", "node-a"), ("dump-1", None)])
+def test_a_capture_may_be_called_otherwise_than_its_node(called: str, client: str | None) -> None:
+    """IPVS makes the VIP the source of a node's own call: it is of the node whose ledger has it, and that is one by its name."""
+    line = "tcp 6 9 ESTABLISHED src=10.96.0.7 dst=10.96.0.7 sport=40000 dport=80 src=10.244.0.4 dst=10.244.0.1 sport=8080 dport=2862 mark=0"
+    ledger, _ = read_ledger(f"{line}\n".encode(), "conntrack.txt")
+    asked = packet(NOON_MS, "10.244.0.1:2862", WEB, "S", seq=100)
+    found = traced([asked], f"{called}/cni0", ledgers={called: ledger})
+    (named,) = Naming(found, Timeline(listed(*CLUSTER, *SERVICES)), {}, Surroundings({}, frozenset())).all()
+    assert tuple_of(found, named.original) == f"10.96.0.7:40000 > {VIP}"
+    assert named.client == Owner("node", client, node=client)
 
 
 def test_nothing_is_translated_to_a_service_s_address() -> None:

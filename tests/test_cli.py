@@ -116,7 +116,13 @@ def test_what_is_no_time_is_refused(text: str, hopline: Hopline) -> None:
 
 
 def test_numbers_are_numbers(hopline: Hopline) -> None:
-    for option, value, said in (("--limit", "many", "integer"), ("--limit", "-1", "0"), ("--min-confidence", "2", "1")):
+    for option, value, said in (
+        ("--limit", "many", "integer"),
+        ("--limit", "-1", "0"),
+        ("--limit", "9" * 30, "less"),
+        ("--port", "99999", "65535"),
+        ("--min-confidence", "2", "1"),
+    ):
         run = hopline("trace", BUNDLE, option, value)
         assert run.code == USAGE
         assert option in run.err

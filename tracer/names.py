@@ -88,6 +88,7 @@ class Naming:
         self._sources, self._destinations = (_ends(traced.tuples, side) for side in ("src", "dst"))
         self._knows_services, knows_slices = (any(True for _ in timeline.objects(kind)) for kind in ("Service", "EndpointSlice"))
         self._knows_endpoints = self._knows_services and knows_slices  # no cluster is without: there is default/kubernetes
+        self._nodes = {str(item.get("metadata", {}).get("name")) for item in timeline.objects("Node")}
         self._captured = {point.node for point in traced.points}
         self._own_addresses = {node: {a for link in known.values() for a in link.addresses} for node, known in links.items()}
         self._request, self._answer = (_first_packets(traced.hops, reply=reply) for reply in (False, True))
@@ -103,9 +104,8 @@ class Naming:
     def _kinds_of_points(self, links: Mapping[str, Mapping[int, Link]]) -> tuple[Array, Array]:
         """Which observation points are inside a pod, as a capture of no node's is; which may see a pod's packet as the pod made it."""
         points = self.traced.points
-        nodes = {str(item.get("metadata", {}).get("name")) for item in self.timeline.objects("Node")}
         kinds = [link.kind if (link := links.get(point.node, {}).get(point.ifindex)) else None for point in points]
-        inside = np.array([point.node not in nodes for point in points], bool)
+        inside = np.array([point.node not in self._nodes for point in points], bool)
         # of a node's Ethernet capture that names no interface nobody knows where it was taken
         placed = np.array([point.interface != "any" or point.link_type in ALL_INTERFACES for point in points], bool)
         possible = np.array([could_be_door(point.interface, kind) for point, kind in zip(points, kinds, strict=True)], bool)
@@ -196,7 +196,8 @@ class Naming:
         owner = self.timeline.owner(address, start_ns, port, protocol)
         if owner is None and origin >= 0 and self.timeline.is_service_address(address, start_ns):
             node = self.traced.nodes[origin]  # IPVS makes the VIP the source of a node's own call
-            return Owner("node", node, node=node)
+            known = node if node in self._nodes or not self._nodes else None  # a capture may be called otherwise than its node
+            return Owner("node", known, node=known)
         return owner
 
     def _judge_order(self, named: Named, start_ns: int, protocol: str) -> None:

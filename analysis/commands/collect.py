@@ -46,7 +46,9 @@ def collect(
     image: Annotated[str | None, typer.Option("--image", help="Container image of agents that --deploy creates.")] = None,
     probes: Annotated[str | None, typer.Option("--probes", metavar="LIST", help="As of `hopline record`, like all that follow.")] = None,
     net: Annotated[list[str] | None, typer.Option("--net", metavar="CIDR", help="Only packets from or to there. Repeatable.")] = None,
-    port: Annotated[list[int] | None, typer.Option("--port", help="Only packets from or to that port. Repeatable.")] = None,
+    port: Annotated[
+        list[int] | None, typer.Option("--port", min=0, max=65535, help="Only packets from or to that port. Repeatable.")
+    ] = None,
     headers_only: Annotated[bool, typer.Option("--headers-only", help="No payload: times and paths, but no requests.")] = False,
     payload_bytes: Annotated[int | None, typer.Option("--payload-bytes", min=0, help="Payload kept of each packet.")] = None,
     sample: Annotated[float | None, typer.Option("--sample", min=0, max=1, help="Share of the connections, the same on all nodes.")] = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -64,7 +65,7 @@ def trace(
     service: Annotated[str | None, typer.Option(help="Only requests to this Service: NAME, NAMESPACE/NAME, trailing *.")] = None,
     node: Annotated[str | None, typer.Option(help="Only what was seen on this node.")] = None,
     address: Annotated[str | None, typer.Option(help="Only what has this address before or after NAT.")] = None,
-    port: Annotated[int | None, typer.Option(help="Only what has this port before or after NAT.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Only what has this port before or after NAT.")] = None,
     protocol: Annotated[str | None, typer.Option(help="Only this protocol: http, dns, mysql, tcp, udp …")] = None,
     operation: Annotated[str | None, typer.Option(help="Only this operation: 'GET /items', trailing * ('GET *').")] = None,
     status: Annotated[
@@ -74,7 +75,9 @@ def trace(
         str | None, typer.Option(help="Only what was there after: ISO time, epoch seconds, or +SECONDS from the start.")
     ] = None,
     until: Annotated[str | None, typer.Option(help="Only what began before: like --since.")] = None,
-    limit: Annotated[int | None, typer.Option(min=0, help="Rows to print, 0 for all. Default: 200 on a screen, else all.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=0, max=sys.maxsize, help="Rows to print, 0 for all. Default: 200 on a screen, else all.")
+    ] = None,
     no_ledger: NoLedger = False,
     no_rules: NoRules = False,
     no_cluster: NoCluster = False,

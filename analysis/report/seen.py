@@ -9,7 +9,7 @@ from typing import Any
 from analysis.kinds import reason_of
 from analysis.records import Record
 from analysis.report.markup import table, text
-from analysis.summary import Summary, not_seen
+from analysis.summary import Summary, counted, not_seen
 from analysis.terminal import clock, duration
 
 NOTHING_MISSING = "Nothing is known to be missing."
@@ -21,7 +21,8 @@ def what_was_seen(summary: Summary) -> str:
     nodes = ", ".join(node for node, each in summary["nodes"].items() if each["captured"])
     length = duration((summary["last_ns"] or 0) - (summary["first_ns"] or 0))
     packets = sum(each["frames"] for each in captures)
-    return text(f"{packets:,} packets, {len(captures)} captures on {nodes or 'no node'}; {length} from {clock(summary['first_ns'])}")
+    seen = f"{counted(packets, 'packet')}, {counted(len(captures), 'capture')} on {nodes or 'no node'}"
+    return text(f"{seen}; {length} from {clock(summary['first_ns'])}")
 
 
 def what_was_not_seen(summary: Summary) -> str:
