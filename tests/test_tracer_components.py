@@ -13,9 +13,12 @@ LEGS = st.integers(0, COUNT - 1)
 
 
 @settings(deadline=None)  # the first call compiles
-@given(joins=st.lists(st.tuples(LEGS, LEGS, st.integers(0, 1)), max_size=30), split=st.integers(0, 30))
-def test_partition_and_parity_are_those_of_painting(joins: list[tuple[int, int, int]], split: int) -> None:
-    found = Components(COUNT)
+@given(
+    joins=st.lists(st.tuples(LEGS, LEGS, st.integers(0, 1)), max_size=30), split=st.integers(0, 30),
+    known=st.none() | st.lists(st.sampled_from((-1, -1, 5, 6)), min_size=COUNT, max_size=COUNT),
+)  # fmt: skip
+def test_partition_and_parity_are_those_of_painting(joins: list[tuple[int, int, int]], split: int, known: list[int] | None) -> None:
+    found = Components(COUNT, None if known is None else np.array(known, "i8"))
     for part in (joins[:split], joins[split:]):
         one, other, opposed = (np.array([row[column] for row in part], "i8") for column in range(3))
         found.join(one, other, opposed)
@@ -24,6 +27,9 @@ def test_partition_and_parity_are_those_of_painting(joins: list[tuple[int, int, 
         if colour[one_leg] == colour[other_leg]:
             contradictions += side[one_leg] ^ side[other_leg] ^ turned
             continue
+        both = {colour[one_leg], colour[other_leg]}
+        if known is not None and len({known[leg] for leg in range(COUNT) if colour[leg] in both} - {-1}) > 1:
+            continue  # of two connections
         flip, old = side[one_leg] ^ side[other_leg] ^ turned, colour[other_leg]
         for leg in range(COUNT):
             if colour[leg] == old:

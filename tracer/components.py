@@ -29,8 +29,11 @@ def _root(parent: Array, parity: Array, leg: int) -> tuple[int, int]:
 
 
 @bare
-def join(parent: Array, parity: Array, one: Array, other: Array, opposed: Array) -> int:
-    """Join legs `one[i]` and `other[i]`, running the same way where `opposed[i]` is 0; returns how many joins contradicted earlier ones."""
+def join(parent: Array, parity: Array, known: Array, one: Array, other: Array, opposed: Array) -> int:
+    """Join legs `one[i]` and `other[i]`, running the same way where `opposed[i]` is 0; returns how many joins contradicted earlier ones.
+
+    Roots of which different things are `known` stay apart.
+    """
     contradictions = 0
     for index in range(len(one)):
         root_a, parity_a = _root(parent, parity, one[index])
@@ -38,10 +41,12 @@ def join(parent: Array, parity: Array, one: Array, other: Array, opposed: Array)
         turned = parity_a ^ parity_b ^ opposed[index]
         if root_a == root_b:
             contradictions += turned
-        elif root_a < root_b:
-            parent[root_b], parity[root_b] = root_a, turned
-        else:
-            parent[root_a], parity[root_a] = root_b, turned
+            continue
+        if min(known[root_a], known[root_b]) >= 0 and known[root_a] != known[root_b]:
+            continue
+        root, below = min(root_a, root_b), max(root_a, root_b)
+        parent[below], parity[below] = root, turned
+        known[root] = max(known[root], known[below])
     return contradictions
 
 
@@ -52,16 +57,21 @@ def _flatten(parent: Array, parity: Array, roots: Array, turned: Array) -> None:
 
 
 class Components:
-    """A partition of legs that only ever grows coarser. A single root is the lowest leg of its component."""
+    """A partition of legs that only ever grows coarser. A single root is the lowest leg of its component.
 
-    def __init__(self, count: int) -> None:
+    `known` (int64, -1 unknown) tells connections apart, as an initial sequence number does: legs of which it differs are never joined, not
+    through others either.
+    """
+
+    def __init__(self, count: int, known: Array | None = None) -> None:
         self._parent = np.arange(count, dtype="i8")
         self._parity = np.zeros(count, "i8")
+        self._known = np.full(count, -1, "i8") if known is None else known.copy()
         self.contradictions = 0
 
     def join(self, one: Array, other: Array, opposed: Array) -> None:
         """Join legs pairwise; `opposed` is 1 where their flows' directions run against each other."""
-        self.contradictions += join(self._parent, self._parity, one.astype("i8"), other.astype("i8"), opposed.astype("i8"))
+        self.contradictions += join(self._parent, self._parity, self._known, one.astype("i8"), other.astype("i8"), opposed.astype("i8"))
 
     def roots(self) -> tuple[Array, Array]:
         """`(root, parity)` of every leg, both int64."""

@@ -1,6 +1,7 @@
 """The rules that join legs, as an ordered table: each takes what is known so far and returns pairs of legs that are one connection.
 
-A rule gives `(one, other, opposed)` for `Components.join`. Precision before recall: what a rule cannot tell stays apart.
+A rule gives `(one, other, opposed)` for `Components.join`. Precision before recall: what a rule cannot tell stays apart, and so do legs
+with different initial sequence numbers, whatever a rule says.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ def same_tuple(joining: Joining) -> Pairs:
     order = np.lexsort((legs["start_ns"], flow))
     order = order[(highest != lowest)[flow[order]]]
     one, other = order[:-1], order[1:]  # where each point saw the flow once, clocks of several nodes need not be compared
-    keep = (flow[one] == flow[other]) & ~again[flow[one]] & _compatible(legs, one, other)
+    keep = (flow[one] == flow[other]) & ~again[flow[one]]
     pairs = [(one[keep], other[keep])]
     order = order[again[flow[order]]]
     for members in np.split(order, np.flatnonzero(np.diff(flow[order])) + 1):
@@ -165,7 +166,7 @@ def _overlapping(legs: Table, members: Array, roots: Array) -> list[tuple[Array,
     pairs, lasting = [], members[:0]
     for leg in members:
         lasting = lasting[legs["end_ns"][lasting] + OVERLAP_NS >= legs["start_ns"][leg]]
-        keep = (legs["node"][lasting] == legs["node"][leg]) & (roots[lasting] != roots[leg]) & _compatible(legs, lasting, leg)
+        keep = (legs["node"][lasting] == legs["node"][leg]) & (roots[lasting] != roots[leg])
         pairs.append((lasting[keep], np.full(int(keep.sum()), leg)))
         lasting = np.append(lasting, leg)
     return pairs
@@ -180,7 +181,7 @@ def conntrack(joining: Joining) -> Pairs:
     if not len(translating):
         return NO_PAIRS
     roots = root.tolist()
-    starts, ends, isns = legs["start_ns"].tolist(), legs["end_ns"].tolist(), legs["isn"].tolist()
+    starts, ends = legs["start_ns"].tolist(), legs["end_ns"].tolist()
     by_place: dict[tuple[int, int], list[int]] = {}
     for leg, place in enumerate(zip(legs["node"].tolist(), legs["flow"].tolist(), strict=True)):
         by_place.setdefault(place, []).append(leg)
@@ -200,7 +201,7 @@ def conntrack(joining: Joining) -> Pairs:
         if len({roots[leg] for leg in ahead}) != 1 or len({roots[leg] for leg in behind}) != 1:
             continue
         left, right = ahead[0], behind[0]
-        if roots[left] != roots[right] and (isns[left] < 0 or isns[right] < 0 or isns[left] == isns[right]):
+        if roots[left] != roots[right]:
             found.append((left, right, opposed))
     lefts, rights, sides = np.array(found, "i8").reshape(-1, 3).T
     return lefts, rights, sides
@@ -219,11 +220,6 @@ def _extremes(roots: Array, flow: Array, count: int) -> tuple[Array, Array]:
     np.maximum.at(highest, flow, roots)
     np.minimum.at(lowest, flow, roots)
     return highest, lowest
-
-
-def _compatible(legs: Table, one: Array, other: Array) -> Array:
-    one, other = legs["isn"][one], legs["isn"][other]
-    return np.asarray((one < 0) | (other < 0) | (one == other))
 
 
 RULES: tuple[Callable[[Joining], Pairs], ...] = (same_segment, same_handshake, same_datagram, same_tuple, conntrack)

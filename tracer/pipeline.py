@@ -86,7 +86,7 @@ def reconstruct(
 
     seen = sightings(observations, rows, tuples, codes[0], node_of_point, same_points(points))
     leg_table, leg = legs(seen, observations)
-    joining = Joining(seen, tuples, leg_table, leg, entry_table, Components(size(leg_table)))
+    joining = Joining(seen, tuples, leg_table, leg, entry_table, Components(size(leg_table), leg_table["isn"]))
     join_legs(joining)
     joined, leg = _oriented(joining, observations)
     del seen, joining  # each is about as large as the observations
