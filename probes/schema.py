@@ -66,6 +66,8 @@ class Schema:
 
 def take(table: Table, rows: Array) -> Table:
     """The rows that `rows` (indexes or a boolean mask) selects."""
+    if rows.dtype == bool:
+        rows = np.flatnonzero(rows)  # once, not for each column
     return {name: array[rows] for name, array in table.items()}
 
 

@@ -132,7 +132,7 @@ def in_memory(opened: Opened, asked: Asked, machine: Local, reading: Reading, wh
     """All packets at once."""
     packets = read_captures(opened, reading)
     rows = sum(size(capture.observations) for capture in packets.captures)
-    most = REQUESTED_AT_ONCE if whole.requests else TRACED_AT_ONCE
+    most = rows if whole.requests else TRACED_AT_ONCE  # tshark is slow to start: once in each process
     count = asked.partitions or (partitions(rows, most, machine.processes) if rows >= WORTH_FORKING else 1)
     if count == 1 and not whole.requests:
         observations, _ = merge_captures(packets.captures)
