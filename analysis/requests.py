@@ -23,6 +23,7 @@ from probes.text_rows import NULL
 from tracer.cluster import ServicePort
 from tracer.requests import RequestTrace
 from tracer.requests.moments import handshakes, logins
+from tracer.requests.passed import GAVE_UP, GOT
 
 Record = dict[str, Any]
 Row = dict[str, int]
@@ -55,7 +56,7 @@ class RequestRecorder:
         self._request_apart = self._apart["request"].tolist()
         self._handshakes = handshakes(found.passed.beginnings, found.clocks)
         self._logins = logins(found.passed.beginnings, found.clocks)
-        self._gave_up = found.passed.gave_up
+        self._unanswered = found.passed.unanswered.tolist()
         self._protocols = found.trace.tables.connections["proto"].tolist()
         self.parent = self._parents()
         self.children: dict[int, list[int]] = {}
@@ -143,18 +144,24 @@ class RequestRecorder:
             said = exchange.attributes
             record |= {
                 "protocol": exchange.protocol, "operation": exchange.operation,
-                "status": exchange.status or self._without_answer(exchange, row["connection"], whole),
-                "host": said.get("host"), "problems": [*whole["problems"], *([exchange.problem] if exchange.problem else [])],
+                "status": exchange.status or self._without_answer(exchange, row["exchange"], whole),
+                "host": said.get("host"), "problems": [*whole["problems"], *self._problems(exchange, row["exchange"])],
             }  # fmt: skip
         if record["host"] is None and record["tls"] is not None:
             record["host"] = record["tls"]["server_name"]
         record["latency"] = self._latency(request, record, row, whole)
         return record
 
-    def _without_answer(self, exchange: Exchange, connection: int, whole: Record) -> str:
+    def _problems(self, exchange: Exchange, place: int) -> Iterator[str]:
+        if exchange.problem:
+            yield exchange.problem
+        if self._unanswered[place] == GOT:
+            yield "the response was not captured: its client acknowledged it"
+
+    def _without_answer(self, exchange: Exchange, place: int, whole: Record) -> str:
         """The status of a request that nobody answered: its connection's, unless its client gave up or asked in vain again."""
-        unanswered = exchange.response_start < 0
-        return "timeout" if unanswered and (self._gave_up[connection] or exchange.tries > 1) else str(whole["status"])
+        in_vain = self._unanswered[place] == GAVE_UP or (exchange.response_start < 0 and exchange.tries > 1)
+        return "timeout" if in_vain else str(whole["status"])
 
     def _tls(self, connection: int) -> Record | None:
         known = self.found.dissection.handshakes.get(connection)

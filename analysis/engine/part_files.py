@@ -16,7 +16,7 @@ from tracer.cluster import Owner, ServicePort
 from tracer.requests.parts import Part
 
 _TABLES = ("connections", "names", "hops", "tuples", "observations", "sockets", "passed", "elsewhere", "beginnings")
-_ARRAYS = ("gave_up", "carried")
+_ARRAYS = ("unanswered", "carried")
 _LISTS: dict[str, type[Any]] = {"exchanges": Exchange, "owners": Owner, "services": ServicePort}
 
 

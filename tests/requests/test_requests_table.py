@@ -14,12 +14,13 @@ from carried_packets import ACROSS_NS, ALL, ETH0, HOP_NS, MICROSECOND, MS, START
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from analysis.requests import RequestRecorder
 from probes.dissect import Exchange, Handshake
 from probes.schema import size, take
 from tracer.requests import REQUEST_HOPS, REQUESTS, RequestTrace
 from tracer.requests.dissection import Dissection
 from tracer.requests.moments import handshakes, logins
-from tracer.requests.passed import at_client, passed
+from tracer.requests.passed import GAVE_UP, GOT, at_client, passed
 from tracer.requests.streams import ByteTimes
 
 CLIENT_DOOR, SERVER_DOOR = ("node-a", VETH), ("node-b", VETH)
@@ -160,17 +161,26 @@ def test_nobody_answered(tmp_path: Path) -> None:
     assert last["end_ns"] >= last["sent_ns"] == 5 * MS
 
 
-@pytest.mark.parametrize("captured", [True, False])
-def test_a_client_that_got_its_answer_did_not_give_up(captured: bool, tmp_path: Path) -> None:
-    """It acknowledges the answer as it ends the connection, whether or not a packet of that was captured."""
-    wire = Wire()
-    gave_up, got = (wire.connection(client_port=40000 + number).open(number * MICROSECOND) for number in range(2))
-    for talk in (gave_up, got):
+def test_what_became_of_requests_without_answers(tmp_path: Path) -> None:
+    """A client acknowledges what it got, with what it says next, whether or not a packet of that was captured."""
+    wire, ports = Wire(), (9999, 9999, 9999, 80)
+    gave_up, got, dropped, web = (wire.connection(port, 40000 + number).open(number * MICROSECOND) for number, port in enumerate(ports))
+    for talk in (gave_up, got, dropped):
         talk.send(1 * MS, "PA", b"\x01question")
-    got.send(3 * MS, "PA", b"\x02answer", reply=True, only=ALL if captured else [])
-    for talk in (gave_up, got):
+    got.send(3 * MS, "PA", b"\x02answer", reply=True, only=[])
+    dropped.send(3 * MS, "FA", reply=True, only=[])
+    web.send(1 * MS, "PA", b"GET /answered HTTP/1.1\r\nHost: a\r\n\r\n")
+    web.send(3 * MS, "PA", b"HTTP/1.1 204 No Content\r\n\r\n", reply=True, only=[])
+    web.send(4 * MS, "PA", b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+    for talk in (gave_up, got, dropped, web):
         talk.send(5 * MS, "FA")
-    assert wire.traced(tmp_path).passed.gave_up.tolist() == [True, False]
+    found = wire.traced(tmp_path)
+    assert found.passed.unanswered.tolist() == [GAVE_UP, GOT, 0, GOT, GAVE_UP]
+    told = {(row["connection"], row["number"]): (row["end_ns"] > 5 * MS) for row in rows(found)}
+    assert [told[key] for key in sorted(told)] == [True, False, True, False, True], "who got an answer did not wait for one"
+    records = sorted(RequestRecorder(found), key=lambda record: (record["connection"], record["start_ns"]))
+    assert [record["status"] for record in records] == ["timeout", "open", "open", "open", "timeout"]
+    assert [any("not captured" in each for each in record["problems"]) for record in records] == [False, True, False, True, False]
 
 
 def test_what_passed_no_hop_is_told_by_the_points_that_saw_it(tmp_path: Path) -> None:

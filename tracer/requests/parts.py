@@ -47,7 +47,7 @@ class Part:
     passed: Table
     elsewhere: Table
     beginnings: Table
-    gave_up: Array
+    unanswered: Array
     carried: Array
     exchanges: list[Exchange]
     handshakes: dict[int, Handshake]
@@ -82,7 +82,7 @@ def part(traced: Trace, found: Dissection, seen: Passed) -> Part:
     tuples = {name: tables.tuples[name][used] for name in FIELDS}
     return Part(
         tables.nodes, connections, names, hops, tuples, observations, _sockets(tables), passed, seen.elsewhere, seen.beginnings,
-        seen.gave_up, carried, exchanges, found.handshakes, found.unread, list(owners), list(services), found.problem,
+        seen.unanswered, carried, exchanges, found.handshakes, found.unread, list(owners), list(services), found.problem,
     )  # fmt: skip
 
 
@@ -138,7 +138,7 @@ def joined(parts: Sequence[Part], ranks: Sequence[Array], bundle: Bundle) -> tup
     )  # fmt: skip
     found = _said(parts, ranks, zip(said.tolist(), carried[said].tolist(), strict=True))
     whole = Trace(bundle, tables, _named(parts, order, tuples), {}, [])
-    return whole, found, Passed(passed, elsewhere, beginnings, np.concatenate([each.gave_up for each in parts])[order])
+    return whole, found, Passed(passed, elsewhere, beginnings, np.concatenate([each.unanswered for each in parts])[said])
 
 
 def _named(parts: Sequence[Part], order: Array, tuples: list[int]) -> list[Named]:

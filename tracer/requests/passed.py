@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probes.schema import Array, Table, size
+from probes.schema import Array, Table, size, take
 from tracer.pipeline import Reconstruction
 from tracer.requests.dissection import Dissection
 from tracer.requests.schema import BEGINNINGS, ELSEWHERE, PASSED
 from tracer.requests.streams import ByteTimes
 
 HELLO, CLIENT_END, SERVER_END, LOGIN = range(4)  # BEGINNINGS.what
+GAVE_UP, GOT = 1, 2  # Passed.unanswered
 _PLACES = ("request_start", "request_end", "response_start", "response_end")
 
 
@@ -20,20 +21,21 @@ _PLACES = ("request_start", "request_end", "response_start", "response_end")
 class Passed:
     """`requests` is PASSED, what no hop of it shows is in `elsewhere` (ELSEWHERE), `beginnings` is BEGINNINGS.
 
-    `gave_up` (bool) says whether each connection's client ended it without having got an answer.
+    `unanswered` (int8) says of each exchange without a response what became of it, as its client tells: GAVE_UP, GOT (it acknowledged a
+    response that was not captured), or 0.
     """
 
     requests: Table
     elsewhere: Table
     beginnings: Table
-    gave_up: Array
+    unanswered: Array
 
 
 def passed(traced: Reconstruction, found: Dissection) -> Passed:
     """What `found.segments` say of the exchanges that were found in them, and of how connections began and ended."""
     times = ByteTimes(found.segments)
     seen = _requests(traced, found, times)
-    return Passed(seen, _elsewhere(traced, found, seen), _beginnings(traced, found, times), gave_up(traced, found.segments))
+    return Passed(seen, _elsewhere(traced, found, seen), _beginnings(traced, found, times), _unanswered(traced, found))
 
 
 def _requests(traced: Reconstruction, found: Dissection, times: ByteTimes) -> Table:
@@ -63,13 +65,19 @@ def _elsewhere(traced: Reconstruction, found: Dissection, seen: Table) -> Table:
     exchange, reply, last = np.nonzero(missed)
     if not len(exchange):
         return ELSEWHERE.empty()
-    here, asked = np.zeros(size(found.segments), "i4"), np.zeros(len(exchange), "i4")  # one point for all
-    anywhere = ByteTimes(found.segments | {"point": here, "tuple": here})
-    row = anywhere.at(carried[exchange], reply, asked, asked, place[exchange, reply, last] - last)
+    row = _anywhere(found.segments, carried[exchange], reply, place[exchange, reply, last] - last)
     at = np.flatnonzero(row >= 0)
     node, time_ns = (found.segments[name][row[at]] for name in ("node", "time_ns"))
     columns = {"exchange": exchange[at].astype("i4"), "reply": reply[at].astype("u1"), "last": last[at].astype("u1")}
     return ELSEWHERE.check(columns | {"node": node, "time_ns": time_ns})
+
+
+def _anywhere(segments: Table, connection: Array, reply: Array, place: Array) -> Array:
+    """Row of the SEGMENTS that first carried the byte at each `place`, at whatever point; -1 where none did."""
+    rows = np.flatnonzero(np.isin(segments["connection"], connection))
+    here, asked = np.zeros(len(rows), "i4"), np.zeros(len(place), "i4")  # one point for all
+    found = ByteTimes(take(segments, rows) | {"point": here, "tuple": here}).at(connection, reply, asked, asked, place)
+    return np.append(rows, -1)[found]
 
 
 def _asked(traced: Reconstruction, carried: Array) -> tuple[Array, Array]:
@@ -123,21 +131,31 @@ def at_client(
     return np.where(seen, node, -1), time_ns
 
 
-def gave_up(traced: Reconstruction, segments: Table) -> Array:
-    """Whether each connection's client ended it (FIN) before its server did, and had got nothing since it last asked (bool).
+def _unanswered(traced: Reconstruction, found: Dissection) -> Array:
+    """Passed.unanswered: what the client acknowledged in the end, against what it had acknowledged when it asked.
 
-    Where its first packet was seen. What it got is told by what it acknowledges, whether or not a packet of it was captured.
+    Who gave up ended the connection (FIN) before its server did, where its first packet was seen. One number more is the server's FIN.
     """
-    first, ack = traced.connections["first_node"], traced.observations["ack"]
-    here = np.flatnonzero(segments["node"] == first[segments["connection"]])
+    exchanges, carried = found.in_order()
+    told = np.zeros(len(exchanges), "i1")
+    asked = np.array([row for row, each in enumerate(exchanges) if each.response_start < 0 <= each.request_start], "i8")
+    if not len(asked):
+        return told
+    segments, connection = found.segments, carried[asked]
+    last_place = np.array([exchanges[row].request_end - 1 for row in asked.tolist()], "i8")
+    question = _anywhere(segments, connection, np.zeros(len(asked), "u1"), last_place)
+    here = np.flatnonzero(segments["node"] == traced.connections["first_node"][segments["connection"]])
     here = here[np.argsort(segments["time_ns"][here], kind="stable")]
-    earliest, acknowledged = np.full((len(first), 2), np.iinfo("i8").max), np.zeros((len(first), 2), "i8")
-    ends = here[segments["fin"][here] > 0][::-1]  # of several the first stays
-    earliest[segments["connection"][ends], segments["reply"][ends]] = segments["time_ns"][ends]
-    client = segments["reply"][here] == 0
-    asked, ended = here[client & (segments["end"] > segments["start"])[here]], ends[segments["reply"][ends] == 0]
-    for when, rows in enumerate((asked, ended)):  # of what was asked the last
-        acknowledged[segments["connection"][rows], when] = ack[segments["row"][rows]]
-    step = (acknowledged[:, 1] - acknowledged[:, 0]) & 0xFFFF_FFFF
-    got = (step > 0) & (step < 0x8000_0000)
-    return np.asarray((earliest[:, 0] < earliest[:, 1]) & ~got)
+    ended = np.full((size(traced.connections), 2), np.iinfo("i8").max)
+    np.minimum.at(
+        ended, (segments["connection"][here], segments["reply"][here]), np.where(segments["fin"], segments["time_ns"], ended[0, 0])[here]
+    )
+    last = np.full(len(ended), -1)
+    here = here[segments["reply"][here] == 0]
+    last[segments["connection"][here]] = here  # the latest stays
+    ack = traced.observations["ack"].astype("i8")
+    got = (ack[segments["row"][last[connection]]] - ack[segments["row"][question]]) & 0xFFFF_FFFF
+    seen = (question >= 0) & (last[connection] >= 0)
+    told[asked[seen & (got == 0) & (ended[connection, 0] < ended[connection, 1])]] = GAVE_UP
+    told[asked[seen & (got > 1) & (got < 0x8000_0000)]] = GOT
+    return told

@@ -13,7 +13,7 @@ from probes.schema import Array, Table, size, take
 from tracer.clocks import Clocks
 from tracer.pipeline import Reconstruction
 from tracer.requests.dissection import Dissection
-from tracer.requests.passed import Passed
+from tracer.requests.passed import GOT, Passed
 from tracer.requests.schema import REQUEST_HOPS, REQUESTS
 from tracer.status import REFUSED
 
@@ -42,7 +42,9 @@ def requests(traced: Reconstruction, found: Dissection, passed: Passed, clocks: 
     exchanges, carried = found.in_order()
     whole = np.setdiff1d(np.arange(size(traced.connections), dtype="i4"), carried)
     hops, seen, at_door = _at_doors(traced, passed, clocks, len(exchanges))
-    table = REQUESTS.concat([_of_exchanges(traced, clocks, carried, exchanges, seen), _of_connections(traced, clocks, whole)])
+    table = REQUESTS.concat(
+        [_of_exchanges(traced, clocks, carried, exchanges, seen, passed.unanswered), _of_connections(traced, clocks, whole)]
+    )
     order = np.lexsort((table["number"], table["connection"], table["start_ns"]))
     table = take(table, order)
     rank = np.empty(len(order), "i4")
@@ -96,7 +98,9 @@ def _in_time(hops: Table) -> Array:
     return np.lexsort((hops["time_ns"], stay))
 
 
-def _of_exchanges(traced: Reconstruction, clocks: Clocks, carried: Array, exchanges: list[Exchange], seen: Table) -> Table:
+def _of_exchanges(
+    traced: Reconstruction, clocks: Clocks, carried: Array, exchanges: list[Exchange], seen: Table, unanswered: Array
+) -> Table:
     first = np.diff(carried, prepend=-1) != 0
     number = np.arange(len(carried)) - np.maximum.accumulate(np.where(first, np.arange(len(carried)), 0))
     client, server = _doors(traced)
@@ -109,9 +113,8 @@ def _of_exchanges(traced: Reconstruction, clocks: Clocks, carried: Array, exchan
     end = np.max([start, seen["sent_ns"], seen["end_ns"], seen["answer_ns"]], axis=0)
     closed = clocks.align(traced.connections["first_node"][carried], traced.connections["end_ns"][carried])
     last = np.append(first[1:], True)
-    end = np.where(
-        last & (seen["answer_ns"] < 0) & (seen["end_ns"] < 0) & ~datagram, np.maximum(end, closed), end
-    )  # waited for an answer until then
+    waited = last & (seen["answer_ns"] < 0) & (seen["end_ns"] < 0) & ~datagram & (unanswered != GOT)
+    end = np.where(waited, np.maximum(end, closed), end)  # for an answer, until then
     length = {
         side: np.array(
             [getattr(e, f"{side}_end") - getattr(e, f"{side}_start") if getattr(e, f"{side}_start") >= 0 else -1 for e in exchanges], "i8"
