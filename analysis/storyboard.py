@@ -29,7 +29,7 @@ def draw_story(out: Console, story: Story, start_ns: int) -> None:
     record, indent = story.record, _INDENT * story.depth
     name = " ".join(each for each in (record["protocol"], record["operation"]) if each)
     status = str(record["status"])
-    when = f"  {clock(record['start_ns'])}, {duration(record['end_ns'] - record['start_ns'])}"
+    when = f"  {clock(record['start_ns'])}, {duration(record['end_ns'] - record['start_ns'] or None)}"
     out.print(Text.assemble(indent, (plain(f"{record['id']}  {name}  "), "bold"), (plain(status), STYLES.get(status, "")), when),
               soft_wrap=True)  # fmt: skip
     for label, text in _about(record):
@@ -58,7 +58,7 @@ def _about(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
     parts = {name: latency.get(f"{name}_ns") for name in ("network", "server", "self")}
     if parts["server"] is not None:
         yield "time", ", ".join(f"{name} {duration(value)}" for name, value in parts.items())
-    if latency.get("shares"):
+    if any((latency.get("shares") or {}).values()):
         yield "spent by", ", ".join(f"{name} {duration(value)}" for name, value in latency["shares"].items() if value)
     yield "joined by", f"{', '.join(record['evidence']) or 'a single observation point'}; confidence {record['confidence']:.3f}"
     for problem in record["problems"]:
@@ -76,7 +76,7 @@ def _line(line: Line, start_ns: int, indent: str) -> Text:
 
 def _took(line: Line) -> str:
     """How long it took, how far that may be off, and whether that says anything."""
-    if line.took_ns is None:
+    if line.took_ns is None or (line.kind == "end" and not line.took_ns):  # it was seen at one moment only
         return ""
     apart = "?" if line.uncertainty_ns is None else duration(line.uncertainty_ns)
     return f"  {duration(line.took_ns)} ± {apart}{', not separable' if line.separable is False else ''}"

@@ -15,8 +15,10 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 
+from analysis.explain import Story
 from analysis.latency import SHARES
 from analysis.request_table import request_table, style_of, time_went
+from analysis.storyboard import draw_story
 from analysis.terminal import duration, plain, short
 
 Record = dict[str, Any]
@@ -54,6 +56,19 @@ def test_the_table_fits(width: int, sample: Path) -> None:
     assert ids(lines) == [record["id"] for record in records]
     for record, line in zip(records, lines[3:], strict=False):
         assert record["status"] in line, "what failed is never cut"
+
+
+def test_what_was_seen_at_one_moment_only_took_nobody_knows_how_long() -> None:
+    whole = records_of(SAMPLES / "iptables")[1][0]
+    once = {"total_ns": 0, "server_ns": None, "shares": dict.fromkeys(SHARES, 0)}
+    record = whole | {"end_ns": whole["start_ns"], "latency": whole["latency"] | once}
+    out = Console(width=180)
+    with out.capture() as captured:
+        draw_story(out, Story(record, 0, 0, []), record["start_ns"])
+    for text in (rendered([record], 180)[3], captured.get()):
+        assert "?" in text
+        assert "0 ns" not in text
+        assert "spent by" not in text
 
 
 HOSTILE = (
