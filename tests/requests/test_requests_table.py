@@ -183,6 +183,19 @@ def test_what_became_of_requests_without_answers(tmp_path: Path) -> None:
     assert [any("not captured" in each for each in record["problems"]) for record in records] == [False, True, False, True, False]
 
 
+def test_what_was_captured_and_is_no_response_does_not_stand_for_one(tmp_path: Path) -> None:
+    wire = Wire()
+    web = wire.connection(80).open(0)
+    web.send(1 * MS, "PA", b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+    web.send(3 * MS, "PA", b"HTTP/1.1 102 Processing\r\n\r\n", reply=True)
+    web.send(5 * MS, "FA")
+    found = wire.traced(tmp_path)
+    assert found.passed.unanswered.tolist() == [0]
+    (record,) = RequestRecorder(found)
+    assert not any("not captured" in each for each in record["problems"])
+    assert found.requests.table["end_ns"][0] >= 5 * MS
+
+
 def test_what_passed_no_hop_is_told_by_the_points_that_saw_it(tmp_path: Path) -> None:
     """Of the handshake, two points saw all: hops are there. The rest was seen at others only."""
     wire = Wire()

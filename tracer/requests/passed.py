@@ -135,6 +135,7 @@ def _unanswered(traced: Reconstruction, found: Dissection) -> Array:
     """Passed.unanswered: what the client acknowledged in the end, against what it had acknowledged when it asked.
 
     Who gave up ended the connection (FIN) before its server did, where its first packet was seen. One number more is the server's FIN.
+    What it got is its response only if that was not captured: else it would have been read.
     """
     exchanges, carried = found.in_order()
     told = np.zeros(len(exchanges), "i1")
@@ -154,8 +155,21 @@ def _unanswered(traced: Reconstruction, found: Dissection) -> Array:
     here = here[segments["reply"][here] == 0]
     last[segments["connection"][here]] = here  # the latest stays
     ack = traced.observations["ack"].astype("i8")
-    got = (ack[segments["row"][last[connection]]] - ack[segments["row"][question]]) & 0xFFFF_FFFF
+    before = ack[segments["row"][question]]
+    got = (ack[segments["row"][last[connection]]] - before) & 0xFFFF_FFFF
     seen = (question >= 0) & (last[connection] >= 0)
     told[asked[seen & (got == 0) & (ended[connection, 0] < ended[connection, 1])]] = GAVE_UP
-    told[asked[seen & (got > 1) & (got < 0x8000_0000)]] = GOT
+    got_some = np.flatnonzero(seen & (got > 1) & (got < 0x8000_0000))
+    told[asked[got_some[~_captured(traced, segments, connection[got_some], before[got_some])]]] = GOT
     return told
+
+
+def _captured(traced: Reconstruction, segments: Table, connection: Array, number: Array) -> Array:
+    """Whether the byte of this sequence number (i8) that each connection's server sent was captured anywhere (bool)."""
+    answers = np.flatnonzero(segments["reply"] == 1)[::-1]
+    some = np.full(size(traced.connections), -1)
+    some[segments["connection"][answers]] = answers
+    one = some[connection]
+    away = (number - traced.observations["seq"][segments["row"][one]].astype("i8") + (1 << 31) & 0xFFFF_FFFF) - (1 << 31)
+    way = np.ones(len(one), "u1")
+    return np.asarray((one >= 0) & (_anywhere(segments, connection, way, segments["start"][one] + away) >= 0))
