@@ -84,6 +84,8 @@ def road(name: str) -> Iterator[Road]:
     try:
         for place in places:
             _run("ip", "netns", "add", built.netns(place).name)
+            for which in ("all", "default"):  # what IPv6 says by itself would be recorded
+                built.run(place, "sysctl", "-qw", f"net.ipv6.conf.{which}.disable_ipv6=1")
             _run("ip", "-n", built.netns(place).name, "link", "set", "lo", "up")
         for place, ours, theirs in (("client", "10.9.1.1", CLIENT), ("server", ROUTER, SERVER)):
             there, router = built.netns(place).name, built.netns("router").name

@@ -125,6 +125,7 @@ def test_interfaces_that_come_and_go_while_recording(way: Road, record: Callable
     for name in ("late0", "late1"):
         way.run("router", "ip", "link", "set", name, "up")
     way.run("router", "ip", "addr", "add", "10.9.9.1/24", "dev", "late0")
+    way.run("router", "ip", "neigh", "add", "10.9.9.2", "lladdr", "02:00:00:00:00:02", "dev", "late0")  # to be sent to
     subprocess.run(way.command("router", "ping", "-c", "3", "-i", "0.1", "-W", "1", "10.9.9.2"), check=False, capture_output=True)
     way.run("router", "ip", "link", "del", "late0")
     way.ask(1)
