@@ -13,7 +13,7 @@ from probes.jit import bare, place
 from probes.schema import Array
 from tracer.requests.parents.rivals import Rivals, side_by_side
 
-MOST_ROUNDS, DAMPING, SETTLED = 100, 0.5, 1e-6  # 30 to 300 rounds find the same parents: after that, matchings are drawn (`ways`)
+MOST_ROUNDS, DAMPING, SETTLED = 100, 0.5, 1e-6  # more rounds change next to nothing: matchings are drawn after them (`ways`)
 _SMALLEST = 1e-300
 
 
