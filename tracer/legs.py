@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from probes.decode.numbers import ACK, FIN, RST, SCTP, SEQUENCE, SYN, TCP
-from probes.jit import kernel, wide
+from probes.jit import inlined, kernel, wide
 from probes.schema import Array, Table
 from tracer.schema import LEGS
 
@@ -18,14 +18,14 @@ DATAGRAM_SILENCE_NS, STREAM_SILENCE_NS, STREAM_AGE_NS = 30_000_000_000, 120_000_
 ANOTHER_STREAM = 1 << 30
 
 
-@kernel
+@inlined
 def _apart(one: int, other: int) -> int:
     """How far two sequence numbers are from one another, whichever is later."""
     ahead = (one - other) & 0xFFFF_FFFF
     return min(ahead, 0x1_0000_0000 - ahead)
 
 
-@kernel
+@inlined
 def _beyond(number: int, end: int) -> bool:
     """Whether a sequence number is past the `end` of its stream, where that is known (not -1)."""
     return end >= 0 and 0 < (number - end) & 0xFFFF_FFFF < 0x8000_0000

@@ -47,6 +47,7 @@ def archive(
     from analysis.engine.archive import Layout, write_archive  # noqa: PLC0415
     from analysis.engine.errors import ArchiveError, SpillError  # noqa: PLC0415
     from analysis.engine.local import Local  # noqa: PLC0415
+    from analysis.summary import counted  # noqa: PLC0415
     from analysis.terminal import plain  # noqa: PLC0415
     from tracer.bundle_files import BundleError, folders_of  # noqa: PLC0415
 
@@ -63,8 +64,7 @@ def archive(
         fail(f"{output} cannot be written: {error} (check the folder and its free space, and TMPDIR's)", EXIT_OUTPUT)
     rows, size_bytes = (sum(getattr(each, name) for each in contents.packets) for name in ("rows", "size_bytes"))
     frames = sum(each.frames for each in contents.captures.values())
-    parts = "1 part" if contents.parts == 1 else f"{contents.parts} parts"
-    said = f"{frames:,} packets ({rows:,} rows), {size_bytes / 1e6:,.1f} MB in {parts}"
+    said = f"{frames:,} packets ({rows:,} rows), {size_bytes / 1e6:,.1f} MB in {counted(contents.parts, 'part')}"
     problems = [*opened.bundle.problems, *contents.problems, *opened.later]
     for problem in problems:
         typer.echo(plain(str(problem)), err=True)

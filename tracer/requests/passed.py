@@ -145,19 +145,19 @@ def _unanswered(traced: Reconstruction, found: Dissection) -> Array:
     segments, connection = found.segments, carried[asked]
     last_place = np.array([exchanges[row].request_end - 1 for row in asked.tolist()], "i8")
     question = _anywhere(segments, connection, np.zeros(len(asked), "u1"), last_place)
-    here = np.flatnonzero(segments["node"] == traced.connections["first_node"][segments["connection"]])
+    theirs = np.isin(segments["connection"], connection)
+    here = np.flatnonzero(theirs & (segments["node"] == traced.connections["first_node"][segments["connection"]]))
     here = here[np.argsort(segments["time_ns"][here], kind="stable")]
     ended = np.full((size(traced.connections), 2), np.iinfo("i8").max)
-    np.minimum.at(
-        ended, (segments["connection"][here], segments["reply"][here]), np.where(segments["fin"], segments["time_ns"], ended[0, 0])[here]
-    )
-    last = np.full(len(ended), -1)
-    here = here[segments["reply"][here] == 0]
-    last[segments["connection"][here]] = here  # the latest stays
-    ack = traced.observations["ack"].astype("i8")
-    before = ack[segments["row"][question]]
-    got = (ack[segments["row"][last[connection]]] - before) & 0xFFFF_FFFF
-    seen = (question >= 0) & (last[connection] >= 0)
+    ends = here[segments["fin"][here] > 0]
+    np.minimum.at(ended, (segments["connection"][ends], segments["reply"][ends]), segments["time_ns"][ends])
+    latest = np.full(len(ended), -1)
+    said = here[segments["reply"][here] == 0]
+    latest[segments["connection"][said]] = said  # of several the last stays
+    last = latest[connection]
+    before, after = (traced.observations["ack"][segments["row"][rows]].astype("i8") for rows in (question, last))
+    got = (after - before) & 0xFFFF_FFFF
+    seen = (question >= 0) & (last >= 0)
     told[asked[seen & (got == 0) & (ended[connection, 0] < ended[connection, 1])]] = GAVE_UP
     got_some = np.flatnonzero(seen & (got > 1) & (got < 0x8000_0000))
     told[asked[got_some[~_captured(traced, segments, connection[got_some], before[got_some])]]] = GOT

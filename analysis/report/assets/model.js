@@ -71,7 +71,7 @@ function append(map, key, value) {
 const total = (record) => record.latency?.total_ns || null; // 0 where one moment is all that was seen of it
 const parentOf = (record) => (record.parent === null ? null : (page.records[page.index.get(record.parent)] ?? null));
 const childrenOf = (record) => (page.children.get(record.id) ?? []).map((row) => page.records[row]);
-const isSlow = (record) => total(record) !== null && total(record) > 0 && total(record) >= page.slowAbove.get(record.protocol);
+const isSlow = (record) => total(record) !== null && total(record) >= page.slowAbove.get(record.protocol);
 // Whole connections last as long as their ends like; what was asked and answered, or attempted in vain, is slow or quick.
 const isExchange = (record) =>
   record.status === 'timeout' ||
