@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from rich import box
-from rich.cells import cell_len
-from rich.table import Table
-from rich.text import Text
+from collections.abc import Iterable, Iterator
 
 from analysis.latency import SHARES
+from analysis.layout import Column, short
 from analysis.records import Record
-from analysis.terminal import STYLES, WIDE, duration, nat, plain, short, what, who
+from analysis.terminal import STYLES, duration, nat, plain, what, who
 
-COLUMNS = ("ID", "Start", "Client", "Operation", "Service", "Server", "NAT", "Status", "Total", "Time went to")
 ONLY_WIDE = ("Client", "NAT", "Time went to")
-WHOLE = ("ID", "Start", "Status", "Total")
 LONGEST_STATUS, SHORT_STATUS = 19, 12  # gRPC's FAILED_PRECONDITION; what fits 80 columns beside names
-LEAST, MORE = 7, 8  # of names; for where time went
+LEAST, MORE = 7, 15  # of names; of where time went
 
 
 def style_of(status: str) -> str:
@@ -29,29 +23,34 @@ def style_of(status: str) -> str:
     return "yellow" if status[:1] == "4" or status in ("NXDOMAIN", "NOT_FOUND") else "green"
 
 
-def request_table(records: Sequence[Record], depths: dict[str, int], first_ns: int, width: int) -> Table:
-    """The table of `records`, whose depths below their root are `depths` by id: fits 80 columns, says where time went from WIDE on.
+COLUMNS = (
+    Column("ID"),
+    Column("Start", right=True),
+    Column("Client", LEAST),
+    Column("Operation", LEAST),
+    Column("Service", LEAST),
+    Column("Server", LEAST),
+    Column("NAT", LEAST),
+    Column("Status", style=style_of),
+    Column("Total", right=True),
+    Column("Time went to", MORE),
+)
 
-    Names are shortened to what the columns that are never cut (WHOLE) leave of `width`.
+
+def request_table(
+    records: Iterable[Record], depths: dict[str, int], first_ns: int, *, wide: bool
+) -> tuple[list[Column], Iterator[list[str]]]:
+    """Columns and rows of the table of `records`, whose depths below their root are `depths` by id.
+
+    It fits 80 columns; `wide`, it says where time went. What a request is called by and how it ended is never cut.
     """
-    wide = width >= WIDE
-    rows = [_cells(record, depths.get(record["id"], 0), first_ns, wide=wide) for record in records]
-    names = [name for name in COLUMNS if wide or name not in ONLY_WIDE]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), expand=False)
-    for name in names:
-        table.add_column(name, no_wrap=True, justify="right" if name in ("Start", "Total") else "left")
-    taken = sum(max((cell_len(row[name]) for row in rows), default=0) for name in WHOLE) + 3 * len(names)
-    left = (width - taken - (MORE if wide else 0)) // (len(names) - len(WHOLE))
-    room = max(LEAST, min(left, max(9, (width - 62) // 6 if wide else (width - 45) // 3)))
-    for record, row in zip(records, rows, strict=True):
-        style = style_of(record["status"])
-        cells = {name: text if name in WHOLE else short(text, room + (MORE if name == "Time went to" else 0)) for name, text in row.items()}
-        table.add_row(*(Text(cells[name], style if name == "Status" else "") for name in names))
-    return table
+    columns = [column for column in COLUMNS if wide or column.name not in ONLY_WIDE]
+    rows = (_cells(record, depths.get(record["id"], 0), first_ns, wide=wide) for record in records)
+    return columns, ([row[column.name] for column in columns] for row in rows)
 
 
 def _cells(record: Record, depth: int, first_ns: int, *, wide: bool) -> dict[str, str]:
-    """What a row says, by COLUMNS."""
+    """What a row says, by column."""
     return {
         "ID": record["id"], "Start": f"{(record['start_ns'] - first_ns) / 1e9:+.3f}s", "Client": who(record["client"]),
         "Operation": f"{'  ' * (depth - 1)}└ " * (depth > 0) + plain(record["operation"] or record["protocol"]),

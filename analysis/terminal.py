@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 import unicodedata
 from datetime import UTC, datetime
 
-from rich import box
-from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from analysis.records import Record
@@ -19,7 +15,7 @@ from analysis.summary import Summary, counted, not_seen
 
 STYLES = {"closed": "green", "open": "cyan", "refused": "red", "timeout": "red", "reset": "yellow"}
 WIDE = 150  # columns from which the table shows tuples and NAT
-PIPE_WIDTH = 200  # where nobody looks at a screen, nothing is cut
+PIPE_WIDTH = 1000  # where nobody looks at a screen, nothing is cut or wrapped
 
 
 def plain(text: str) -> str:
@@ -85,56 +81,13 @@ def what(record: Record, *, brief: bool = False) -> str:
         return "?"
     if service["name"] is None:
         return "direct"
-    return plain(
-        f"{service['name']}:{service['port']}" if brief else f"{service['namespace']}/{service['name']}:{service['port']} {service['via']}"
-    )
+    port = "" if service["port"] is None else f":{service['port']}"  # of a Service that is only a name (ExternalName)
+    return plain(f"{service['name']}{port}" if brief else f"{service['namespace']}/{service['name']}{port} {service['via']}")
 
 
 def nat(record: Record) -> str:
     """Which node did which translation: `node-a dnat+snat`."""
     return ", ".join(f"{plain(step['node'])} {'+'.join(step['kinds'])}" for step in record["translations"]) or "-"
-
-
-def short(text: str, width: int) -> str:
-    """`text` in at most `width` cells; the middle of a long name says least (hashes are at its end, the app at its start)."""
-    if cell_len(text) <= width:
-        return text
-    tail = max(3, width // 3)
-    return f"{_fitting(text, width - tail - 1)}…{_fitting(text[::-1], tail)[::-1]}"
-
-
-def _fitting(text: str, width: int) -> str:
-    """As much of the front of `text` as fits into `width` cells: some characters take two."""
-    reached = itertools.accumulate(map(cell_len, text))
-    return "".join(character for character, end in zip(text, reached, strict=True) if end <= width)
-
-
-def connection_table(records: list[Record], first_ns: int, width: int) -> Table:
-    """The table of `hopline trace`: fits 80 columns, shows tuples and NAT from WIDE columns on."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), expand=False)
-    wide = width >= WIDE
-    table.add_column("ID", no_wrap=True)
-    table.add_column("Start", justify="right", no_wrap=True)
-    for name in ("Client", "Service", "Server"):
-        table.add_column(name, no_wrap=True)
-    if wide:
-        table.add_column("Original, and what it became", no_wrap=True)
-        table.add_column("NAT", overflow="fold")
-        table.add_column("Packets", justify="right", no_wrap=True)
-    table.add_column("Status", no_wrap=True)
-    room = max(12, (width - (104 if wide else 34)) // 3)
-    for record in records:
-        names = [who(record["client"], brief=not wide), what(record, brief=not wide), who(record["server"], brief=not wide)]
-        row = [record["id"], f"{(record['start_ns'] - first_ns) / 1e9:+.3f}s", *(short(name, room) for name in names)]
-        if wide:
-            row += [_tuples(record), nat(record), f"{record['packets']['original']}/{record['packets']['reply']}"]
-        table.add_row(*(Text(cell) for cell in row), Text(record["status"], STYLES.get(record["status"], "")))
-    return table
-
-
-def _tuples(record: Record) -> str:
-    original, translated = (f"{each['src']} > {each['dst']}" if each else "?" for each in (record["original"], record["translated"]))
-    return f"{record['protocol']} {original}" if original == translated else f"{record['protocol']} {original}\n  → {translated}"
 
 
 def print_header(out: Console, summary: Summary) -> None:

@@ -213,7 +213,9 @@ def test_everything_fits_the_screen(sample: Path, hopline: Hopline) -> None:
 
 def test_nobody_looking_means_wide_lines(hopline: Hopline) -> None:
     assert " > 10.244." in hopline("trace", "--l4-only", BUNDLE, columns=None).out
-    assert "Time went to" in hopline("trace", BUNDLE, columns=None).out
+    requests = hopline("trace", BUNDLE, columns=None).out
+    assert "Time went to" in requests
+    assert "…" not in requests, "nothing is cut"
 
 
 @pytest.mark.parametrize("options", [["--json"], []], ids=["json", "table"])

@@ -28,7 +28,7 @@ DOORS = {
     "kubernetes": {"tracer/live/api.py"},
     "pandas": {"analysis/frames"},
     "pyarrow": {"analysis/parquet.py", "analysis/engine/spill.py", "analysis/engine/payload_files.py", "tracer/archive/packets.py"},
-    "rich": {"analysis/terminal.py", "analysis/request_table.py", "analysis/picture.py", "analysis/storyboard.py", "analysis/commands"},
+    "rich": {"analysis/terminal.py", "analysis/layout.py", "analysis/picture.py", "analysis/storyboard.py", "analysis/commands"},
     "typer": {"analysis/commands"},
     "pyshark": {"probes/deep.py"},
     "distributed": {"analysis/engine/cluster.py"},

@@ -139,19 +139,24 @@ def print_json(shown: Shown, most: int | None) -> None:
 
 def print_table(shown: Shown, most: int | None, paths: list[Path]) -> None:
     """Records as a table, below what was not seen."""
+    from analysis.connection_table import connection_table  # noqa: PLC0415
+    from analysis.layout import table  # noqa: PLC0415
     from analysis.request_table import request_table  # noqa: PLC0415
-    from analysis.terminal import connection_table, console, plain, print_header  # noqa: PLC0415
+    from analysis.terminal import WIDE, console, plain, print_header  # noqa: PLC0415
 
     out = console()
-    first_ns, some = shown.told["first_ns"] or 0, list(shown.records(most))
+    first_ns, some = shown.told["first_ns"] or 0, shown.records(most)
+    wide = out.width >= WIDE
+    made = connection_table(some, first_ns, wide=wide) if shown.depths is None else request_table(some, shown.depths, first_ns, wide=wide)
+    left_out = 0 if most is None else max(0, shown.count - most)
     with printing():
         print_header(out, shown.told)
         out.print()
-        out.print(
-            connection_table(some, first_ns, out.width) if shown.depths is None else request_table(some, shown.depths, first_ns, out.width)
-        )
-        if shown.count > len(some):
-            out.print(f"{shown.count - len(some):,} more: --limit 0 prints all, filters (--service, --pod, --status …) choose")
-        if some and len(paths) == 1 and paths[0] != Path("-"):
+        out.file.writelines(f"{line}\n" for line in table(*made, out))
+        out.print()
+        if left_out:
+            out.print(f"{left_out:,} more: --limit 0 prints all, filters (--service, --pod, --status …) choose")
+        first = next(shown.records(1), None)
+        if first is not None and len(paths) == 1 and paths[0] != Path("-"):
             verb = "show" if shown.depths is None else "explain"
-            out.print(f"hopline {verb} {plain(shlex.quote(str(paths[0])))} {some[0]['id']}  tells all about one of them", style="dim")
+            out.print(f"hopline {verb} {plain(shlex.quote(str(paths[0])))} {first['id']}  tells all about one of them", style="dim")

@@ -149,6 +149,14 @@ def test_no_records_are_said(look: Look, tmp_path: Path, shop: list[Record]) -> 
     assert shown(driver) == 0
 
 
+def test_a_service_that_is_only_a_name_has_no_port(look: Look, tmp_path: Path, shop: list[Record]) -> None:
+    service = {"namespace": "shop", "name": "mail", "port": None, "via": "ExternalName"}
+    driver = look(write(tmp_path, [record | {"service": service} for record in shop[:20]]), f"#{shop[0]['id']}")
+    text = driver.find_element(By.TAG_NAME, "body").text
+    assert "mail" in text
+    assert "null" not in text
+
+
 def test_it_leads_with_what_was_not_seen(page: Path, look: Look) -> None:
     driver = look(page)
     unseen, headline = (driver.find_element(By.ID, name) for name in ("unseen", "headline"))

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
 
 from analysis.explain import Story
 from analysis.latency import SHARES
+from analysis.layout import short, table
 from analysis.request_table import request_table, style_of, time_went
 from analysis.storyboard import draw_story
-from analysis.terminal import duration, plain, short
+from analysis.terminal import WIDE, duration, plain, what
 
 Record = dict[str, Any]
 SECOND = 1_000_000_000
@@ -35,17 +35,12 @@ def rendered(records: list[Record], width: int) -> list[str]:
     depths: dict[str, int] = {}
     for record in records:
         depths[record["id"]] = 0 if record["parent"] is None else depths.get(record["parent"], 0) + 1
-    out = Console(width=width, markup=False, highlight=False, force_terminal=False, file=None, record=False)
-    table = request_table(records, depths, records[0]["start_ns"], width)
-    assert Measurement.get(out, out.options, table).minimum <= width
-    with out.capture() as captured:
-        out.print(table)
-    return captured.get().splitlines()
+    return [*table(*request_table(records, depths, records[0]["start_ns"], wide=width >= WIDE), Console(width=width))]
 
 
 def ids(lines: list[str]) -> list[str]:
-    """The first word of each row; rows have a margin, as its head has."""
-    return [line.split()[0] for line in lines[3:] if line.strip()]
+    """The first word of each row."""
+    return [line.split()[0] for line in lines[2:]]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -54,7 +49,7 @@ def test_the_table_fits(width: int, sample: Path) -> None:
     lines = shown(width, sample.name)
     assert max(cell_len(line) for line in lines) <= width
     assert ids(lines) == [record["id"] for record in records]
-    for record, line in zip(records, lines[3:], strict=False):
+    for record, line in zip(records, lines[2:], strict=True):
         assert record["status"] in line, "what failed is never cut"
 
 
@@ -65,10 +60,15 @@ def test_what_was_seen_at_one_moment_only_took_nobody_knows_how_long() -> None:
     out = Console(width=180)
     with out.capture() as captured:
         draw_story(out, Story(record, 0, 0, []), record["start_ns"])
-    for text in (rendered([record], 180)[3], captured.get()):
+    for text in (rendered([record], 180)[2], captured.get()):
         assert "?" in text
         assert "0 ns" not in text
         assert "spent by" not in text
+
+
+def test_a_service_that_is_only_a_name_has_no_port() -> None:
+    service = {"namespace": "shop", "name": "mail", "port": None, "via": "ExternalName"}
+    assert [what({"service": service}, brief=brief) for brief in (False, True)] == ["shop/mail ExternalName", "mail"]
 
 
 HOSTILE = (
@@ -110,7 +110,7 @@ def test_what_a_request_is_called_by_is_never_cut(width: int) -> None:
     lines = rendered([records[0] | {"id": "r1", "parent": None}, *last], width)
     assert max(cell_len(line) for line in lines) <= width
     assert ids(lines) == ["r1", *(record["id"] for record in last)]
-    for record, line in zip(last, lines[4:], strict=False):
+    for record, line in zip(last, lines[3:], strict=True):
         assert duration(record["latency"]["total_ns"]) in line
         assert f"+{(record['start_ns'] - records[0]['start_ns']) / 1e9:.3f}s" in line
         assert record["status"] in line or (len(record["status"]) > 12 and width < 150)

@@ -132,11 +132,14 @@ function whoBriefly(end) {
   return end.kind === 'node' ? `node ${end.name ?? end.address}` : host(end.address);
 }
 
+/** A Service and its port; one that is only a name (ExternalName) has none. */
+const servicePort = (service) => (service.port === null ? service.name : `${service.name}:${service.port}`);
+
 /** What was asked for: namespace/service:port, direct, or ?. */
 function asked(record) {
   const { service } = record;
   if (!service) return '?';
-  return service.name ? `${service.namespace}/${service.name}:${service.port}` : 'direct';
+  return service.name ? `${service.namespace}/${servicePort(service)}` : 'direct';
 }
 
 /** Who serves it, for sums: the workload, else the Service, else the address. */

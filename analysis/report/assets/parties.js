@@ -108,7 +108,7 @@ function party(end, role) {
 function doorOf(record) {
   const { service } = record;
   const ports = fourPorts(record);
-  if (service?.name) return { name: `${service.name}:${service.port} ${service.via}`, shown: [service.name, service.via], ports };
+  if (service?.name) return { name: `${servicePort(service)} ${service.via}`, shown: [service.name, service.via], ports };
   const rule = parentOf(record)?.ingress;
   const shown = rule ? [rule.name, rule.kind] : ['direct', ''];
   return { name: shown.join(' ').trim(), shown, ports: ports || (record.translated?.dst.match(/\d+$/)?.[0] ?? '') };

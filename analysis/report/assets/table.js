@@ -24,7 +24,7 @@ const COLUMNS = [
     cell: (record) =>
       titled(
         `${asked(record)} ${record.service?.via ?? ''} ${fourPorts(record, true)}`,
-        record.service?.name ? short(`${record.service.name}:${record.service.port}`, 22) : asked(record),
+        record.service?.name ? short(servicePort(record.service), 22) : asked(record),
       ),
   },
   {
