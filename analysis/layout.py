@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from rich.text import Text
 
 AT_ONCE = 50_000  # rows of which columns are as wide as one of them needs; with the next ones they may become wider
 GAP = "  "
+_NARROW = re.compile("[ -~→…└µ]*")  # what hopline itself writes: rich looks up each other character
 
 
 class Column(NamedTuple):
@@ -36,25 +38,26 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], out: Console
             out.print(Text("|", style), end="")
         return captured.get().split("|")
 
-    def line(cells: Iterable[str]) -> str:
-        made = []
-        for text, width, column in zip(cells, widths, columns, strict=True):
-            if (cell := short(text, width)) and column.style is not None:
-                cell = cell.join(painted(column.style(text)))
-            space = " " * (width - _width(cell if column.style is None else short(text, width)))
-            made.append(space + cell if column.right else cell + space)
-        return GAP.join(made).rstrip()
+    def fitted(cells: Iterable[str], column: Column, width: int) -> Iterator[str]:
+        made = {text: short(text, width) for text in set(cells)}
+        for text, cell in made.items():
+            space = " " * (width - _width(cell))
+            told = cell if column.style is None else cell.join(painted(column.style(text)))
+            made[text] = space + told if column.right else told + space
+        return map(made.__getitem__, cells)
+
+    def laid(lines: Iterable[Iterable[str]]) -> Iterator[str]:
+        cells = zip(*lines, strict=True)
+        return (GAP.join(line).rstrip() for line in zip(*map(fitted, cells, columns, widths), strict=True))
 
     rows = iter(rows)
     widths: list[int] = []
     while some := list(itertools.islice(rows, AT_ONCE)):
-        before, widths = widths, _widths(columns, some, widths, out.width)
-        if not before:
-            yield line(column.name for column in columns).join(painted("bold"))
+        first, widths = not widths, _widths(columns, some, widths, out.width)
+        if first:
+            yield from (line.join(painted("bold")) for line in laid([[column.name for column in columns]]))
             yield "─" * (sum(widths) + len(GAP) * (len(columns) - 1))
-        for row in some:
-            for cells in itertools.zip_longest(*(text.split("\n") for text in row), fillvalue=""):
-                yield line(cells)
+        yield from laid(line for row in some for line in itertools.zip_longest(*(text.split("\n") for text in row), fillvalue=""))
 
 
 def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], before: Sequence[int], room: int) -> list[int]:
@@ -90,4 +93,4 @@ def _fitting(text: str, width: int) -> str:
 
 def _width(text: str) -> int:
     """How many cells of a terminal a line takes."""
-    return len(text) if text.isascii() else cell_len(text)
+    return len(text) if _NARROW.fullmatch(text) else cell_len(text)
