@@ -46,7 +46,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], out: Console
             made[text] = space + told if column.right else told + space
         return map(made.__getitem__, cells)
 
-    def laid(lines: Iterable[Iterable[str]]) -> Iterator[str]:
+    def laid(lines: Iterable[Iterable[str]], columns: Sequence[Column]) -> Iterator[str]:
         cells = zip(*lines, strict=True)
         return (GAP.join(line).rstrip() for line in zip(*map(fitted, cells, columns, widths), strict=True))
 
@@ -55,9 +55,11 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], out: Console
     while some := list(itertools.islice(rows, AT_ONCE)):
         first, widths = not widths, _widths(columns, some, widths, out.width)
         if first:
-            yield from (line.join(painted("bold")) for line in laid([[column.name for column in columns]]))
+            (head,) = laid([[column.name for column in columns]], [column._replace(style=None) for column in columns])
+            yield head.join(painted("bold"))
             yield "─" * (sum(widths) + len(GAP) * (len(columns) - 1))
-        yield from laid(line for row in some for line in itertools.zip_longest(*(text.split("\n") for text in row), fillvalue=""))
+        lines = (line for row in some for line in itertools.zip_longest(*(text.split("\n") for text in row), fillvalue=""))
+        yield from laid(lines, columns)
 
 
 def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], before: Sequence[int], room: int) -> list[int]:

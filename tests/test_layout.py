@@ -56,12 +56,11 @@ def test_it_fits_and_says_who_it_is_about(rows: list[list[str]], width: int) -> 
 
 
 def test_colours_take_no_room_and_are_for_terminals() -> None:
-    columns = [Column("Status", style=lambda text: "red" if text == "reset" else ""), WHOLE]
+    columns = [Column("Status", style=lambda text: "" if text == "closed" else "red"), WHOLE]
     rows = [["reset", "c1"], ["closed", "c2"]]
     assert "\x1b" not in "".join(drawn(columns, rows))
     coloured = drawn(columns, rows, force_terminal=True)
-    assert "\x1b[31mreset\x1b[0m   c1" in coloured
-    assert "closed  c2" in coloured
+    assert coloured == ["\x1b[1mStatus  ID\x1b[0m", "──────────", "\x1b[31mreset\x1b[0m   c1", "closed  c2"]
 
 
 def test_later_rows_may_widen_columns_and_never_narrow_them(monkeypatch: pytest.MonkeyPatch) -> None:
