@@ -2,20 +2,65 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.frames import TABLES, Frames
+from analysis.frames import TABLES, ByName, of_connections, of_requests
+
+Record = dict[str, Any]
+Working = Callable[[str, int, int], None]
+AT_ONCE = 10_000  # records of which the rows are in memory: a row group of each table
 
 
-def write_parquet(folder: Path, frames: Frames) -> None:
-    """Write `folder`/NAME.parquet for every NAME of TABLES; the folder must not exist. OSError where it cannot be written."""
+class Records(Protocol):
+    """So many records, one after the other."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Record]: ...
+
+
+def write_parquet(folder: Path, connections: Records, requests: Records, working: Working = lambda _what, _done, _of: None) -> None:
+    """Write `folder`/NAME.parquet for every NAME of TABLES, a row group after the other; OSError where it cannot be written.
+
+    The folder must not exist. `requests` are those of `connections`. `working` is told what is done, how much of it, and of how much.
+    """
     folder.mkdir(parents=True)
-    for name, columns in TABLES.items():
-        table = pa.Table.from_pandas(getattr(frames, name), preserve_index=False)
-        fields = [
-            table.schema.field(column).with_metadata({"unit": unit, "meaning": meaning}) for column, (_, unit, meaning) in columns.items()
-        ]
-        pq.write_table(table.cast(pa.schema(fields, table.schema.metadata)), folder / f"{name}.parquet", compression="zstd")
+    with ExitStack() as files:
+        writers = {name: files.enter_context(_writer(folder / f"{name}.parquet", frame)) for name, frame in _empty().items()}
+
+        def write(records: Records, what: str, tables: Callable[[list[Record]], ByName]) -> None:
+            done, rest = 0, iter(records)
+            while some := list(itertools.islice(rest, AT_ONCE)):
+                for name, frame in tables(some).items():
+                    writers[name].write_table(pa.Table.from_pandas(frame, writers[name].schema, preserve_index=False))
+                done += len(some)
+                working(what, done, len(records))
+
+        carried_by: dict[str, str] = {}
+
+        def connection_tables(some: list[Record]) -> ByName:
+            carried_by.update((record["id"], record["protocol"]) for record in some)
+            return of_connections(some)
+
+        write(connections, "tables of connections", connection_tables)
+        write(requests, "tables of requests", lambda some: of_requests(some, carried_by))
+
+
+def _empty() -> ByName:
+    return of_connections([]) | of_requests([], {})
+
+
+def _writer(path: Path, frame: Any) -> pq.ParquetWriter:
+    """For tables of the kind that `frame` is."""
+    schema = pa.Schema.from_pandas(frame, preserve_index=False)
+    fields = [
+        schema.field(column).with_metadata({"unit": unit, "meaning": meaning}) for column, (_, unit, meaning) in TABLES[path.stem].items()
+    ]
+    return pq.ParquetWriter(path, pa.schema(fields, schema.metadata), compression="zstd")

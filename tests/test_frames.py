@@ -12,6 +12,7 @@ from conftest import SAMPLES
 from framed import found_in, frames_of, many, records_of
 from pace import ratio
 
+from analysis import parquet
 from analysis.frames import TABLES, frames, from_records, load
 from analysis.frames.kinds import HOP_KINDS, hop_kind, is_error
 from analysis.latency import SHARES
@@ -197,21 +198,26 @@ def test_a_bundle_without_packets_gives_empty_tables(tmp_path: Path) -> None:
         frame = getattr(made, name)
         assert len(frame) == 0
         assert {column: str(dtype) for column, dtype in frame.dtypes.items()} == {each: dtype for each, (dtype, _, _) in columns.items()}
-    write_parquet(tmp_path / "tables", made)
+    write_parquet(tmp_path / "tables", [], [])
     assert pd.read_parquet(tmp_path / "tables" / "hops.parquet").empty
 
 
 def test_half_surrogate_pairs_are_spelled_out(tmp_path: Path) -> None:
     connections, requests = records_of(SAMPLES / "iptables")
     half = "GET /\ud800"
-    made = from_records(connections, [record | {"operation": half, "host": half} for record in requests])
-    assert set(made.requests["operation"]) == {"GET /\\ud800"}
-    write_parquet(tmp_path / "tables", made)
+    requests = [record | {"operation": half, "host": half} for record in requests]
+    assert set(from_records(connections, requests).requests["operation"]) == {"GET /\\ud800"}
+    write_parquet(tmp_path / "tables", connections, requests)
 
 
-def test_parquet_says_units_and_meanings(sample: Path, tmp_path: Path) -> None:
-    made = frames_of(sample)
-    write_parquet(tmp_path / "tables", made)
+@pytest.mark.parametrize("at_once", [parquet.AT_ONCE, 7])
+def test_parquet_has_all_rows_their_units_and_meanings(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(parquet, "AT_ONCE", at_once)
+    made, told = frames_of(sample), []
+    connections, requests = records_of(sample)
+    write_parquet(tmp_path / "tables", connections, requests, lambda *each: told.append(each))
+    assert told[-1] == ("tables of requests", len(requests), len(requests))
+    assert ("tables of connections", len(connections), len(connections)) in told
     assert {path.stem for path in (tmp_path / "tables").iterdir()} == set(TABLES)
     for name, columns in TABLES.items():
         path = tmp_path / "tables" / f"{name}.parquet"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from analysis.engine.requests import Requests
     from analysis.engine.run import Asked
     from analysis.filters import Filters
+    from analysis.requests import RequestRecorder
     from tracer.bundle import Opened
 
 ENGINES = ("local", "dask")  # analysis.engine.run
@@ -90,6 +91,15 @@ def trace_parts(
 
     with _asked(how, filters, most, held) as (asked, reading, working):
         return trace_connections(opened, asked, reading, working)
+
+
+def whole_parts(opened: Opened, how: How) -> tuple[Connections, RequestRecorder]:
+    """All connections of a bundle, and each of them as a request."""
+    from analysis.engine.run import trace_whole  # noqa: PLC0415 - imports are slow, --help is not
+    from analysis.filters import Filters  # noqa: PLC0415
+
+    with _asked(how, lambda _first_ns: Filters()) as (asked, reading, working):
+        return trace_whole(opened, asked, reading, working)
 
 
 def request_parts(opened: Opened, how: How, filters: Callable[[int], Filters], min_confidence: float) -> Requests:

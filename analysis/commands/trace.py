@@ -31,6 +31,7 @@ from analysis.commands.parts import Engine, How, L4Only, Partitions, Scheduler, 
 from analysis.commands.places import is_archive
 from analysis.commands.trace_shown import (
     connections,
+    connections_and_tables,
     print_json,
     print_table,
     requests,
@@ -126,9 +127,8 @@ def trace(
     most = None if limit == 0 else limit if limit is not None or as_json else rows_on_screen()
     left_out = {"no_ledger": no_ledger, "no_rules": no_rules, "no_cluster": no_cluster}
     if l4_only:
-        again = spill is not None or parquet is not None
-        opened = open_input(paths, cluster, how.load, **left_out, keep_input=again)
-        shown = connections(opened, filters, most, how)
+        opened = open_input(paths, cluster, how.load, **left_out, keep_input=spill is not None)
+        shown = connections(opened, filters, most, how) if parquet is None else connections_and_tables(opened, filters, how)
     elif how.finds_requests(_with_payload(paths), keys):
         shown = requests_in_parts(open_input(paths, cluster, **left_out, keep_input=True), filters, min_confidence, how)
     else:

@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.commands.options import EXIT_OUTPUT, fail, read, steps
+from analysis.commands.options import EXIT_OUTPUT, fail, steps
 from analysis.commands.output import nothing_partial, printing, write_whole
-from analysis.commands.parts import How, request_parts, trace_parts
+from analysis.commands.parts import How, request_parts, trace_parts, whole_parts
 
 if TYPE_CHECKING:
     from analysis.cache import Answers
     from analysis.filters import Filters
-    from analysis.frames import Frames
+    from analysis.parquet import Records
     from tracer.bundle import Opened
     from tracer.requests import RequestTrace
 
@@ -32,14 +32,14 @@ LINES_AT_ONCE = 64  # that are written together: a connection's has some 4 kB
 class Shown:
     """`lines` are the `count` records that were asked for, as JSON (ASCII), in order; `told` is what was and was not seen.
 
-    `depths` says how deep below its root each request is, by id; it is None where the records are connections. `tables` makes all as
-    data frames.
+    `depths` says how deep below its root each request is, by id; it is None where the records are connections. `tables` gives the records
+    of all connections, then those of all requests.
     """
 
     lines: Callable[[], Iterable[bytes]]
     count: int
     told: Record
-    tables: Callable[[], Frames]
+    tables: Callable[[], tuple[Records, Records]] = lambda: ([], [])
     depths: dict[str, int] | None = field(default=None)
 
     def records(self, most: int | None) -> Iterator[Record]:
@@ -57,41 +57,42 @@ def connections(opened: Opened, filters: Callable[[int], Filters], most: int | N
     from analysis.summary import told  # noqa: PLC0415 - imports are slow, --help is not
 
     found = trace_parts(opened, how, filters, most)
+    return Shown(found.lines, len(found), told(found.bundle, found.tally))
 
-    def tables() -> Frames:
-        from analysis.frames import frames  # noqa: PLC0415
-        from tracer.requests import trace_requests, without_requests  # noqa: PLC0415
-        from tracer.trace import trace  # noqa: PLC0415
 
-        traced = trace(read(opened))
-        return frames(trace_requests(traced, wanted=without_requests(traced)))
+def connections_and_tables(opened: Opened, filters: Callable[[int], Filters], how: How) -> Shown:
+    """The connections of a bundle, and tables of all of them."""
+    from analysis.summary import told  # noqa: PLC0415 - imports are slow, --help is not
 
-    return Shown(found.lines, len(found), told(found.bundle, found.tally), tables)
+    found, recorder = whole_parts(opened, how)
+    summary = told(found.bundle, found.tally)
+    chosen = _chosen(found.lines, filters(summary["first_ns"] or 0))
+    return Shown(chosen, sum(1 for _ in chosen()), summary, lambda: (recorder.connection_records, recorder))
 
 
 def requests_in_parts(opened: Opened, filters: Callable[[int], Filters], min_confidence: float, how: How) -> Shown:
     """The requests of a bundle, of whose packets memory holds some at a time."""
     found = request_parts(opened, how, filters, min_confidence)
-    return Shown(found.lines, len(found), found.told, found.tables, found.depths)
+    return Shown(found.lines, len(found), found.told, lambda: (found.recorder.connection_records, found.recorder), found.depths)
 
 
 def requests(known: Answers, min_confidence: float, filters: Callable[[int], Filters]) -> Shown:
     """The requests of a bundle."""
-    from analysis.filters import Filters  # noqa: PLC0415 - imports are slow, --help is not
-
     lines, depths, told = known.made(f"records {min_confidence}", partial(_recorded, min_confidence))
-    asked = filters(told["first_ns"] or 0)
-    chosen = lines if asked == Filters() else [line for line in lines if asked.accept(json.loads(line))]
+    chosen = list(_chosen(lambda: lines, filters(told["first_ns"] or 0))())
 
-    def tables() -> Frames:
-        from analysis.frames import from_records  # noqa: PLC0415
+    def tables() -> tuple[Records, Records]:
         from analysis.requests import RequestRecorder  # noqa: PLC0415
-        from analysis.summary import not_seen  # noqa: PLC0415
 
         recorder = RequestRecorder(known.requests(), min_confidence)
-        return from_records(recorder.connection_records, list(recorder), not_seen(told))
+        return recorder.connection_records, recorder
 
     return Shown(lambda: chosen, len(chosen), told, tables, depths)
+
+
+def _chosen(lines: Callable[[], Iterable[bytes]], asked: Filters) -> Callable[[], Iterable[bytes]]:
+    """Those of the records that were asked for."""
+    return (lambda: (line for line in lines() if asked.accept(json.loads(line)))) if asked.tests() else lines
 
 
 def _recorded(min_confidence: float, found: RequestTrace) -> tuple[list[bytes], dict[str, int], Record]:
@@ -119,8 +120,8 @@ def write_tables(folder: Path, shown: Shown) -> None:
     from analysis.parquet import write_parquet  # noqa: PLC0415
 
     try:
-        with nothing_partial(folder):
-            write_parquet(folder, shown.tables())
+        with nothing_partial(folder), steps() as working:
+            write_parquet(folder, *shown.tables(), working)
     except OSError as error:
         fail(f"{folder} cannot be written: {error.strerror or error} (check the folder and its free space)", EXIT_OUTPUT)
 

@@ -50,7 +50,7 @@ def stitch_to_files(work: Work, part: int, packets: Table, folder: Path) -> Stit
     if work.requests:
         from analysis.engine.requests import requests_to_files  # noqa: PLC0415 - connections alone need none of it
 
-        requests_to_files(traced, None if work.content is None else work.content(part), folder, part)
+        requests_to_files(work, traced, folder, part)
     with whole(told_file(folder, part)) as out:
         stitched.save(out)
     del traced

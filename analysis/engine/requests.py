@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.engine.clock_files import clocks_of, write_clocks
 from analysis.engine.connections import Connections
 from analysis.engine.files import told_file, whole
 from analysis.engine.part_files import load_part, save_part
 from analysis.engine.request_records import Written, write_records
+from analysis.engine.work import Work
 from analysis.filters import Filters
 from analysis.requests import RequestRecorder
 from analysis.summary import told, told_requests
-from tracer.requests.dissection import Content, dissect
+from tracer.requests.dissection import dissect
 from tracer.requests.parts import joined, part
 from tracer.requests.passed import passed
-from tracer.requests.run import tie
+from tracer.requests.run import RequestTrace, tie, without_requests
 from tracer.trace import Trace
-
-if TYPE_CHECKING:
-    from analysis.frames import Frames
 
 Record = dict[str, Any]
 Working = Callable[[str, int, int], None]
@@ -38,9 +36,10 @@ def clock_file(folder: Path, part: int) -> Path:
     return folder / f"clocks-{part}.npy"
 
 
-def requests_to_files(traced: Trace, content: Content | None, folder: Path, number: int) -> None:
-    """Dissect the connections of one partition, and write what all requests follow from."""
-    found = dissect(traced.bundle, traced.tables, content=content, processes=1)
+def requests_to_files(work: Work, traced: Trace, folder: Path, number: int) -> None:
+    """Dissect the connections of one partition if `work` says so, and write what all requests follow from."""
+    content = None if work.content is None else work.content(number)
+    found = dissect(traced.bundle, traced.tables, wanted=None if work.dissects else without_requests(traced), content=content, processes=1)
     with whole(clock_file(folder, number)) as out:
         clocks = write_clocks(traced.tables, out)
     with whole(part_file(folder, number)) as out:
@@ -64,18 +63,9 @@ class Requests:
         """Their records as JSON (ASCII)."""
         return self.written.lines()
 
-    def tables(self) -> Frames:
-        """All requests, and connections, as data frames."""
-        from analysis.frames import from_records  # noqa: PLC0415
-        from analysis.summary import not_seen  # noqa: PLC0415
 
-        return from_records(list(self.recorder.connection_records), list(self.recorder), not_seen(self.told))
-
-
-def tie_together(
-    connections: Connections, folder: Path, filters: Filters, min_confidence: float, processes: int, working: Working
-) -> Requests:
-    """The requests of partitions whose files are in `folder`; by how many `processes` side by side records are made."""
+def tie_together(connections: Connections, folder: Path, working: Working) -> RequestTrace:
+    """The requests of partitions whose files are in `folder`."""
     loaded = [load_part(part_file(folder, number)) for number in range(len(connections.ranks))]
     parts = [each for each, _ in loaded]
     clocks = clocks_of(parts[0].nodes, [told_here for _, told_here in loaded], [clock_file(folder, each) for each in range(len(parts))])
@@ -83,7 +73,13 @@ def tie_together(
         told_file(folder, number).unlink()  # it is done again where tshark does its part
     everything = joined(parts, connections.ranks, connections.bundle)
     del loaded, parts  # as large as what was made of them
-    found = tie(*everything, clocks, working)
+    return tie(*everything, clocks, working)
+
+
+def record(
+    found: RequestTrace, connections: Connections, filters: Filters, min_confidence: float, processes: int, working: Working
+) -> Requests:
+    """The records of all requests that were found; by how many `processes` side by side they are made."""
     recorder = RequestRecorder(found, min_confidence, connections.each())
     written = write_records(recorder, filters, processes, working)
     summary = told(connections.bundle, connections.tally) | {"requests": told_requests(found, written.tally)}

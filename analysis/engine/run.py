@@ -35,6 +35,7 @@ from tracer.surroundings import Glimpse, Surroundings, glimpse, surroundings, to
 if TYPE_CHECKING:
     from analysis.engine.cluster import Cluster
     from analysis.engine.requests import Requests
+    from analysis.requests import RequestRecorder
     from tracer.archive import Archive
 
     Machine = Local | Cluster
@@ -83,14 +84,25 @@ def _connections(work: Work, connections: Connections, machine: Machine, folder:
 
 def trace_requests(opened: Opened, asked: Asked, min_confidence: float, reading: Reading, working: Working) -> Requests:
     """The requests of a bundle, with parents that are certain enough; the rest as in `trace_connections`. An archive has none."""
-    from analysis.engine.requests import tie_together  # noqa: PLC0415 - connections alone need none of it
+    from analysis.engine.requests import record, tie_together  # noqa: PLC0415 - connections alone need none of it
 
-    def tie(_work: Work, connections: Connections, machine: Machine, folder: Path) -> Requests:
-        filters = asked.filters(_first_ns(connections.bundle))
+    def end(_work: Work, connections: Connections, machine: Machine, folder: Path) -> Requests:
+        found, filters = tie_together(connections, folder, working), asked.filters(_first_ns(connections.bundle))
         processes = machine.processes if isinstance(machine, Local) else 1
-        return tie_together(connections, folder, filters, min_confidence, processes, working)
+        return record(found, connections, filters, min_confidence, processes, working)
 
-    return _traced(opened, asked, reading, working, _Whole(asked, tie, requests=True))
+    return _traced(opened, asked, reading, working, _Whole(asked, end, requests=True, dissects=True))
+
+
+def trace_whole(opened: Opened, asked: Asked, reading: Reading, working: Working) -> tuple[Connections, RequestRecorder]:
+    """All connections of a bundle, and each of them as a request; the rest as in `trace_connections`."""
+    from analysis.engine.requests import tie_together  # noqa: PLC0415 - connections alone need none of it
+    from analysis.requests import RequestRecorder  # noqa: PLC0415
+
+    def end(_work: Work, connections: Connections, _machine: Machine, folder: Path) -> tuple[Connections, RequestRecorder]:
+        return connections, RequestRecorder(tie_together(connections, folder, working), connection_records=connections.each())
+
+    return _traced(opened, asked, reading, working, _Whole(asked, end, requests=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +112,13 @@ class _Whole(Generic[Found]):
     asked: Asked
     end: Callable[[Work, Connections, Machine, Path], Found]
     requests: bool = False
+    dissects: bool = False
 
     def work(self, bundle: Bundle, around: Surroundings, dealt: Deal | None) -> Work:
         """What is to be done for each of them: requests are chosen among when all are known."""
         lines = {} if dealt is None else lines_dealt(bundle.ledgers, dealt)
         if self.requests:
-            return Work(bundle, around, dealt, lines, Filters(), None, requests=True)
+            return Work(bundle, around, dealt, lines, Filters(), None, requests=True, dissects=self.dissects)
         return Work(bundle, around, dealt, lines, self.asked.filters(_first_ns(bundle)), self.asked.most, self.asked.held)
 
 
@@ -132,7 +145,7 @@ def in_memory(opened: Opened, asked: Asked, machine: Local, reading: Reading, wh
     """All packets at once."""
     packets = read_captures(opened, reading)
     rows = sum(size(capture.observations) for capture in packets.captures)
-    most = rows if whole.requests else TRACED_AT_ONCE  # tshark is slow to start: once in each process
+    most = rows if whole.dissects else TRACED_AT_ONCE  # tshark is slow to start: once in each process
     count = asked.partitions or (partitions(rows, most, machine.processes) if rows >= WORTH_FORKING else 1)
     if count == 1 and not whole.requests:
         observations, _ = merge_captures(packets.captures)
@@ -169,7 +182,7 @@ def through_files(opened: Opened, asked: Asked, machine: Machine, whole: _Whole[
     used = sorted(opened.bundle.ledgers), sorted(opened.bundle.rules), opened.bundle.timeline.empty
     from analysis.cache.question import tshark  # noqa: PLC0415 - of no use to packets in memory
 
-    what = ("requests", tshark()) if whole.requests else (asked.filters(0), asked.most, asked.held)
+    what = ("requests", whole.dissects and tshark()) if whole.requests else (asked.filters(0), asked.most, asked.held)
     claim(asked.spill, inputs, (*what, asked.partitions, *used))
     return _through(asked.spill, opened, asked, machine, whole)
 
@@ -188,7 +201,7 @@ def _through(folder: Path, opened: Opened, asked: Asked, machine: Machine, whole
     folder = folder / f"parts-{count}"  # their number may follow that of processes, which another run has more or less of
     folder.mkdir(exist_ok=True)
     work = whole.work(bundle, around, dealt)
-    if whole.requests:
+    if whole.dissects:
         work = replace(work, content=partial(spill.content_of, folder, cut))
         machine.deal_out(files, cut, dealt, folder, payloads=True)
     else:

@@ -28,8 +28,9 @@ class Work:
     No more than `most` records of each are written.
 
     `parts` has the partition of each row of all packets, where those are what each is traced from; None where it gets its own alone.
-    `held`: sums are made of all, and so many records kept; nothing is filtered then. `requests`: what is inside connections is asked for as
-    well; `content` is what reads a partition's payloads, None where they come from captures.
+    `held`: sums are made of all, and so many records kept; nothing is filtered then. `requests` are asked for as well, those inside
+    connections if it `dissects`, else each connection as one; `content` is what reads a partition's payloads, None where they come from
+    captures.
     """
 
     bundle: Bundle
@@ -40,13 +41,14 @@ class Work:
     most: int | None
     held: int | None = None
     requests: bool = False
+    dissects: bool = False
     content: Callable[[int], Content] | None = None
     parts: Array | None = None
 
     @property
     def named(self) -> str:
         """What it is called where its progress is shown."""
-        return "requests" if self.requests else "connections"
+        return "requests" if self.dissects else "connections"
 
     def trace(self, part: int, packets: Table) -> Trace:
         """Partition `part`, which has these `packets`, or those of its `parts`."""

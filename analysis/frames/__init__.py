@@ -6,6 +6,19 @@
 
 from analysis.frames.columns import TABLES
 from analysis.frames.questions import errors, latency_by, shares, slowest
-from analysis.frames.tables import Frames, frames, from_records, load
+from analysis.frames.tables import ByName, Frames, frames, from_records, load, of_connections, of_requests
 
-__all__ = ["TABLES", "Frames", "errors", "frames", "from_records", "latency_by", "load", "shares", "slowest"]
+__all__ = [
+    "TABLES",
+    "ByName",
+    "Frames",
+    "errors",
+    "frames",
+    "from_records",
+    "latency_by",
+    "load",
+    "of_connections",
+    "of_requests",
+    "shares",
+    "slowest",
+]

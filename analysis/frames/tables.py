@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from analysis.summary import not_seen, summarise
 from tracer.bundle import read_bundle
 from tracer.requests import RequestTrace, trace_requests, without_requests
 from tracer.trace import trace
+
+ByName = dict[str, pd.DataFrame]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +67,28 @@ def frames(found: RequestTrace, min_confidence: float = CONFIDENT) -> Frames:
 def from_records(connections: Sequence[Record], requests: Sequence[Record], missing: Iterable[str] = ()) -> Frames:
     """The DataFrames of records: what `Recorder` and `RequestRecorder` give of one trace."""
     carried_by = {record["id"]: record["protocol"] for record in connections}
-    rows: dict[str, Iterable[Record]] = {
-        "requests": (request_row(record, whole=record["protocol"] == carried_by[record["connection"]]) for record in requests),
-        "hops": (row for record in requests for row in hop_rows(record)),
-        "parts": (row for record in requests for row in part_rows(record)),
-        "connections": map(connection_row, connections),
-        "connection_hops": (row for record in connections for row in hop_rows(record)),
-        "translations": (row for record in connections for row in translation_rows(record)),
-        "losses": (row for record in connections for row in loss_rows(record)),
+    return Frames(**of_requests(requests, carried_by), **of_connections(connections), not_seen=tuple(missing))
+
+
+def of_requests(records: Sequence[Record], carried_by: Mapping[str, str]) -> ByName:
+    """The tables that are about requests, by name; `carried_by` is the protocol of each connection, by id."""
+    rows = {
+        "requests": (request_row(record, whole=record["protocol"] == carried_by[record["connection"]]) for record in records),
+        "hops": (row for record in records for row in hop_rows(record)),
+        "parts": (row for record in records for row in part_rows(record)),
     }
-    return Frames(**{name: _frame(columns, rows[name]) for name, columns in TABLES.items()}, not_seen=tuple(missing))
+    return {name: _frame(TABLES[name], each) for name, each in rows.items()}
+
+
+def of_connections(records: Sequence[Record]) -> ByName:
+    """The tables that are about connections, by name."""
+    rows = {
+        "connections": map(connection_row, records),
+        "connection_hops": (row for record in records for row in hop_rows(record)),
+        "translations": (row for record in records for row in translation_rows(record)),
+        "losses": (row for record in records for row in loss_rows(record)),
+    }
+    return {name: _frame(TABLES[name], each) for name, each in rows.items()}
 
 
 def _frame(columns: Columns, rows: Iterable[Record]) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from analysis.engine import requests, room, spill
 from analysis.engine.files import told_file
 from analysis.engine.run import DASK, Asked, trace_requests
 from analysis.filters import Filters
+from analysis.frames import TABLES, load
 from analysis.records import CONFIDENT
 from analysis.requests import RequestRecorder
 from probes.schema import Array
@@ -129,6 +130,24 @@ def test_the_command_line(hopline: Hopline, tmp_path: Path) -> None:
     assert told[0] == told[1]
     content = next(SAMPLE.glob("node-a.pcap*")).read_bytes()
     assert hopline("trace", "-", "--json", stdin=content) == hopline("trace", "-", "--json", "--partitions", "2", stdin=content)
+
+
+@pytest.mark.parametrize("words", [[], ["--partitions", "3", "--workers", "2"], ["--spill"]], ids=" ".join)
+def test_tables_of_connections_alone_are_those_of_all_however_they_were_traced(words: list[str], hopline: Hopline, tmp_path: Path) -> None:
+    known, spilled = load(SAMPLE, l4_only=True), [tmp_path / "spilled"] if words == ["--spill"] else []
+    plain = hopline("trace", SAMPLE, "--l4-only", "--json", "--status", "closed")
+    shown = hopline("trace", SAMPLE, "--l4-only", "--json", "--status", "closed", "--parquet", tmp_path / "tables", *words, *spilled)
+    assert shown == plain
+    for name in TABLES:
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "tables" / f"{name}.parquet"), getattr(known, name))
+
+
+def test_an_archive_has_tables(hopline: Hopline, tmp_path: Path) -> None:
+    assert hopline("archive", SAMPLE, "-o", tmp_path / "archive").code == 0
+    assert hopline("trace", tmp_path / "archive", "--l4-only", "--parquet", tmp_path / "tables").code == 0
+    known = load(SAMPLE, l4_only=True)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "tables" / "connections.parquet"), known.connections)
+    assert len(pd.read_parquet(tmp_path / "tables" / "hops.parquet")) == len(known.hops)
 
 
 def test_what_does_not_fit_goes_through_files(hopline: Hopline, monkeypatch: pytest.MonkeyPatch) -> None:
