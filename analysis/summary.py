@@ -96,7 +96,7 @@ def told(bundle: Bundle, connections: Tally) -> Summary:
         for file, each in bundle.captures.items()
     }  # fmt: skip
     captured = {point.node for point in bundle.points}
-    known = {str(item.get("metadata", {}).get("name")) for item in bundle.timeline.objects("Node")}
+    known = set(bundle.timeline.nodes)
     first = [each["first_ns"] for each in captures.values() if each["first_ns"] is not None]
     last = [each["last_ns"] for each in captures.values() if each["last_ns"] is not None]
     return {
@@ -104,7 +104,7 @@ def told(bundle: Bundle, connections: Tally) -> Summary:
         "captures": captures,
         "first_ns": min(first, default=None), "last_ns": max(last, default=None),
         "nodes": {node: _node(bundle, node, captured) for node in sorted(captured | known | set(bundle.ledgers))},
-        "nodes_not_captured": sorted(known - captured),
+        "nodes_not_captured": sorted(known - captured), "captured_elsewhere": sorted(captured - known) if known else [],
         "cluster": {kind: len(bundle.timeline.objects(kind)) for kind in ("Node", "Pod", "Service", "EndpointSlice")},
         "connections": {
             "total": connections.by_status.total(), "by_status": {status: connections.by_status[status] for status in STATUSES},
@@ -188,6 +188,9 @@ def not_seen(summary: Summary) -> list[str]:
         lines.append(f"{truncated:,} of {counted(sum(each['frames'] for each in captures), 'packet')} captured cut short")
     if summary["nodes_not_captured"]:
         lines.append(f"nodes without a capture: {', '.join(summary['nodes_not_captured'])}")
+    if summary["captured_elsewhere"]:
+        names = ", ".join(summary["captured_elsewhere"])
+        lines.append(f"captures whose name is no node's, taken to be from inside a pod: {names} (bundle.toml renames)")
     without = [node for node, each in summary["nodes"].items() if each["captured"] and each["ledger_lines"] is None]
     if without:
         lines.append(f"no conntrack from {', '.join(without)}: translations there are told from packets alone")

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from tracer.archive import Archive
     from tracer.rules import ProxyRules
 
+_SUFFIX = re.compile(r"\.(pcap|pcapng|cap|ntar)\d*(\.gz|\.zst)?$")
 _INTERFACE_NAME = re.compile(r"(?!pcap|cap$|ntar)[A-Za-z]")  # `node-a.eth0.pcap`; not the number or time of a capture that rotates
 
 
@@ -75,14 +76,21 @@ class Bundle:
 
 
 def _named(points: Sequence[ObservationPoint], links: dict[str, dict[int, Link]]) -> list[ObservationPoint]:
-    """`points` with the interface names that links files know, or that a capture of one interface is called by (`node-a.eth0.pcap`)."""
+    """`points` with the interface names that links files know, or that a capture of one interface is called by.
+
+    `node-a.eth0.pcap`; where links files have that interface, `node-a-eth0.pcap` and `node-a/eth0.pcap` too.
+    """
     named = []
     for point in points:
         link = links.get(point.node, {}).get(point.ifindex) if point.ifindex >= 0 else None
-        middle = point.file.split(".")[1:-1]
+        middle, called = point.file.split(".")[1:-1], _SUFFIX.sub("", point.file.removeprefix(point.node)).lstrip(".-_")
         if link:
             named.append(replace(point, interface=link.name))
-        elif point.interface == "any" and point.link_type not in ALL_INTERFACES and middle and _INTERFACE_NAME.match(middle[0]):
+        elif point.interface != "any" or point.link_type in ALL_INTERFACES:
+            named.append(point)
+        elif any(each.name == called for each in links.get(point.node, {}).values()):
+            named.append(replace(point, interface=called))
+        elif middle and _INTERFACE_NAME.match(middle[0]):
             named.append(replace(point, interface=middle[0]))
         else:
             named.append(point)
@@ -152,10 +160,10 @@ def open_bundle(
     files.setdefault(CLUSTER, []).extend(cluster)
     folders = folders_of(paths)
     kept = tempfile.TemporaryFile(prefix="hopline-") if keep_input and STANDARD_INPUT in files[CAPTURE] else None  # noqa: SIM115 - the bundle's
-    reading = Reading(files, folders)
+    timeline, problems = read_cluster(files[CLUSTER]) if use_cluster else (Timeline(), [])
+    reading = Reading(files, folders, timeline.nodes)
     captures = [] if archive else reading.captures()
     links = {node: read_links(content) for node, _, content in reading.by_node(LINKS)}
-    timeline, problems = read_cluster(files[CLUSTER]) if use_cluster else (Timeline(), [])
     for node, known in links.items():
         for link in known.values():
             for address in () if link.loopback else link.addresses:

@@ -6,7 +6,7 @@ import contextlib
 import pickle
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -120,13 +120,22 @@ def folders_of(paths: Sequence[Path]) -> frozenset[Path]:
     return frozenset(path if path.is_dir() else path.parent for path in paths if path != STANDARD_INPUT)
 
 
-def node_of(path: Path, settings: dict[str, str], folders: frozenset[Path]) -> str:
-    """Whose file this is: its name's first part, or its folder's name where that is inside the bundle; `bundle.toml` may rename either."""
+def node_of(path: Path, settings: dict[str, str], folders: frozenset[Path], nodes: Iterable[str] = ()) -> str:
+    """Whose file this is: its name's first part, or its folder's name where that is inside the bundle; `bundle.toml` may rename either.
+
+    Of `nodes`, which are known, the one that the name begins with (`node-a-eth0.pcap`, `ip-10-0-3-17.ec2.internal.pcap`), or that begins
+    with the name's first part (`ip-10-0-3-17.pcap`).
+    """
     if path == STANDARD_INPUT:
         return settings.get("-", "stdin")
     inside = path.parent not in folders and path.parent.parent in folders
-    name = path.parent.name if inside else path.name.split(".", 1)[0]
-    return settings.get(name, name)
+    whole = path.parent.name if inside else path.name
+    name = whole if inside else whole.split(".", 1)[0]
+    if name in settings:
+        return settings[name]
+    begun = [node for node in nodes if whole.startswith(node) and not whole[len(node) :][:1].isalnum()]
+    longer = [node for node in nodes if node.startswith(f"{name}.")]
+    return max(begun, key=len) if begun else longer[0] if len(longer) == 1 else name
 
 
 def unpack(content: bytes) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -36,10 +36,14 @@ _Read = TypeVar("_Read")
 class Reading:
     """Reads the files of a bundle and gathers what cannot be read."""
 
-    def __init__(self, files: dict[str, list[Path]], folders: frozenset[Path]) -> None:
-        self.files, self.folders = files, folders
+    def __init__(self, files: dict[str, list[Path]], folders: frozenset[Path], nodes: Sequence[str] = ()) -> None:
+        self.files, self.folders, self.nodes = files, folders, nodes
         self.problems: list[Problem] = []
-        self.nodes = self._settings()
+        self.renamed = self._settings()
+
+    def node_of(self, path: Path) -> str:
+        """Whose file this is."""
+        return node_of(path, self.renamed, self.folders, self.nodes)
 
     def _settings(self) -> dict[str, str]:
         names: dict[str, str] = {}
@@ -58,13 +62,13 @@ class Reading:
             content, problems = _content(path)
             self.problems += problems
             if content is not None:
-                yield node_of(path, self.nodes, self.folders), path, content
+                yield self.node_of(path), path, content
 
     def captures(self) -> list[CaptureFile]:
         """All captures, those with equal content once, in the order of node and file name."""
-        paths = sorted(self._distinct(), key=lambda path: (node_of(path, self.nodes, self.folders), path.name, str(path)))
+        paths = sorted(self._distinct(), key=lambda path: (self.node_of(path), path.name, str(path)))
         names = ("standard input" if path == STANDARD_INPUT else path.name for path in paths)
-        return [CaptureFile(path, name, node_of(path, self.nodes, self.folders)) for path, name in zip(paths, names, strict=True)]
+        return [CaptureFile(path, name, self.node_of(path)) for path, name in zip(paths, names, strict=True)]
 
     def _distinct(self) -> Iterable[Path]:
         sizes: dict[int, list[Path]] = {}
@@ -100,7 +104,7 @@ class Reading:
             for path, (table, problems) in zip(paths, being_read, strict=True):
                 self.problems += problems
                 if table is not None:
-                    tables.setdefault(node_of(path, self.nodes, self.folders), []).append(table)
+                    tables.setdefault(self.node_of(path), []).append(table)
         for path in self.files.get(NETLINK, []):  # may be large: never in memory as a whole
             try:
                 with path.open("rb") as stream:
@@ -109,7 +113,7 @@ class Reading:
                 self.problems.append(unopened(path, error))
                 continue
             self.problems += problems
-            tables.setdefault(node_of(path, self.nodes, self.folders), []).append(table)
+            tables.setdefault(self.node_of(path), []).append(table)
         return {node: LEDGER.concat(each) for node, each in tables.items()}
 
     def joined(self, kind: str, read: Callable[[bytes, str], tuple[_Read, list[Problem]]]) -> dict[str, _Read]:

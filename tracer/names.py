@@ -88,7 +88,7 @@ class Naming:
         self._sources, self._destinations = (_ends(traced.tuples, side) for side in ("src", "dst"))
         self._knows_services, knows_slices = (any(True for _ in timeline.objects(kind)) for kind in ("Service", "EndpointSlice"))
         self._knows_endpoints = self._knows_services and knows_slices  # no cluster is without: there is default/kubernetes
-        self._nodes = {str(item.get("metadata", {}).get("name")) for item in timeline.objects("Node")}
+        self._nodes = set(timeline.nodes)
         self._captured = {point.node for point in traced.points}
         self._own_addresses = {node: {a for link in known.values() for a in link.addresses} for node, known in links.items()}
         self._request, self._answer = (_first_packets(traced.hops, reply=reply) for reply in (False, True))

@@ -323,7 +323,7 @@ def summary(records: list[Record]) -> Record:
             "node-a": node, "node-b": node, "node-c": {**node, "ledger_lines": None},
             "node-d": dict.fromkeys(node) | {"captured": False},
         },
-        "nodes_not_captured": ["node-d"], "cluster": {"Node": 4, "Pod": 15, "Service": 6, "EndpointSlice": 6},
+        "nodes_not_captured": ["node-d"], "captured_elsewhere": [], "cluster": {"Node": 4, "Pod": 15, "Service": 6, "EndpointSlice": 6},
         "connections": {"total": len(records), "by_status": {}, "by_protocol": {}, "translated": 0, "retransmissions": 0},
         "unmatched": {"the tuple after translation was not seen": 23},
         "problems": [

@@ -286,6 +286,11 @@ class Timeline:
             return [life.last for life in of_kind if life.end_ns == FOREVER_NS]
         return [item for life in of_kind if (item := life.at(time_ns)) is not None]
 
+    @property
+    def nodes(self) -> list[str]:
+        """The names of the nodes that are not known to be gone."""
+        return [str(item.get("metadata", {}).get("name")) for item in self.objects("Node")]
+
     def workload(self, namespace: str, pod: str, time_ns: int) -> tuple[str, str] | None:
         """(kind, name) of what controls a pod in the end: Deployment rather than ReplicaSet, CronJob rather than Job; itself if nothing."""
         chain = self.pod_owner_chain(namespace, pod, time_ns)
