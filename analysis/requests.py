@@ -159,9 +159,9 @@ class RequestRecorder:
             yield "the response was not captured: its client acknowledged it"
 
     def _without_answer(self, exchange: Exchange, place: int, whole: Record) -> str:
-        """The status of a request that nobody answered: its connection's, unless its client gave up or asked in vain again."""
+        """The status of a request without a response: its connection's, unless its client gave up, asked in vain again, or got one."""
         in_vain = self._unanswered[place] == GAVE_UP or (exchange.response_start < 0 and exchange.tries > 1)
-        return "timeout" if in_vain else str(whole["status"])
+        return "closed" if self._unanswered[place] == GOT else "timeout" if in_vain else str(whole["status"])
 
     def _tls(self, connection: int) -> Record | None:
         known = self.found.dissection.handshakes.get(connection)

@@ -163,24 +163,28 @@ def test_nobody_answered(tmp_path: Path) -> None:
 
 def test_what_became_of_requests_without_answers(tmp_path: Path) -> None:
     """A client acknowledges what it got, with what it says next, whether or not a packet of that was captured."""
-    wire, ports = Wire(), (9999, 9999, 9999, 80)
-    gave_up, got, dropped, web = (wire.connection(port, 40000 + number).open(number * MICROSECOND) for number, port in enumerate(ports))
-    for talk in (gave_up, got, dropped):
+    wire, ports = Wire(), (9999, 9999, 9999, 80, 9999)
+    gave_up, got, dropped, web, left = (
+        wire.connection(port, 40000 + number).open(number * MICROSECOND) for number, port in enumerate(ports)
+    )
+    for talk in (gave_up, got, dropped, left):
         talk.send(1 * MS, "PA", b"\x01question")
-    got.send(3 * MS, "PA", b"\x02answer", reply=True, only=[])
+    for talk in (got, left):
+        talk.send(3 * MS, "PA", b"\x02answer", reply=True, only=[])
     dropped.send(3 * MS, "FA", reply=True, only=[])
     web.send(1 * MS, "PA", b"GET /answered HTTP/1.1\r\nHost: a\r\n\r\n")
     web.send(3 * MS, "PA", b"HTTP/1.1 204 No Content\r\n\r\n", reply=True, only=[])
     web.send(4 * MS, "PA", b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
-    for talk in (gave_up, got, dropped, web):
+    for talk in (gave_up, got, dropped, web, left):
         talk.send(5 * MS, "FA")
+    left.send(6 * MS, "R")
     found = wire.traced(tmp_path)
-    assert found.passed.unanswered.tolist() == [GAVE_UP, GOT, 0, GOT, GAVE_UP]
+    assert found.passed.unanswered.tolist() == [GAVE_UP, GOT, 0, GOT, GAVE_UP, GOT]
     told = {(row["connection"], row["number"]): (row["end_ns"] > 5 * MS) for row in rows(found)}
-    assert [told[key] for key in sorted(told)] == [True, False, True, False, True], "who got an answer did not wait for one"
+    assert [told[key] for key in sorted(told)] == [True, False, True, False, True, False], "who got an answer did not wait for one"
     records = sorted(RequestRecorder(found), key=lambda record: (record["connection"], record["start_ns"]))
-    assert [record["status"] for record in records] == ["timeout", "open", "open", "open", "timeout"]
-    assert [any("not captured" in each for each in record["problems"]) for record in records] == [False, True, False, True, False]
+    assert [record["status"] for record in records] == ["timeout", "closed", "open", "closed", "timeout", "closed"]
+    assert [any("not captured" in each for each in record["problems"]) for record in records] == [False, True, False, True, False, True]
 
 
 def test_what_was_captured_and_is_no_response_does_not_stand_for_one(tmp_path: Path) -> None:
