@@ -43,7 +43,7 @@ def refusal(trace: Trace, connection: int, reply_hops: list[int]) -> Record | No
 def verdict(trace: Trace, connection: int, named: Named) -> Record | None:
     """What the rules of the node that saw the attempt first do with this Service, where that is no translation: reject or drop."""
     tables = trace.tables
-    if tables.connections["status"][connection] not in (REFUSED, TIMEOUT) or named.service is None or named.original < 0:
+    if tables.connections["status"][connection] not in (REFUSED, TIMEOUT) or named.direct or named.original < 0:
         return None
     node = tables.nodes[int(tables.connections["first_node"][connection])]
     rules = trace.bundle.rules.get(node)

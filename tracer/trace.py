@@ -13,6 +13,7 @@ from tracer.names import Named, Naming
 from tracer.natpath import Call, evaluations
 from tracer.pipeline import Reconstruction, reconstruct
 from tracer.policies import Policy, policies
+from tracer.rule_services import judge_direct
 from tracer.socket_owners import own
 from tracer.surroundings import Surroundings, glimpse, surroundings
 
@@ -49,6 +50,7 @@ def trace_part(bundle: Bundle, around: Surroundings, linked: Array | None = None
     """
     tables = reconstruct(bundle.observations, bundle.points, bundle.ledgers, bundle.sockets, linked)
     named = list(Naming(tables, bundle.timeline, bundle.links, around).all())
+    judge_direct(tables, named, bundle.timeline, bundle.rules)
     own(tables, named, bundle.timeline)
     found = Trace(bundle, tables, named, policies(tables, named), affine(tables, named))
     if bundle.drops or bundle.natpaths:
