@@ -14,7 +14,7 @@ from probes.decode.numbers import IN, OUT
 from tracer.cluster import Owner, Timeline
 from tracer.names import Named, Naming
 from tracer.pipeline import Reconstruction
-from tracer.surroundings import Surroundings
+from tracer.surroundings import Surroundings, glimpse, surroundings
 
 POINTS = ("node-a/veth1", "node-a/cni0", "node-a/eth0", "node-b/eth0")
 VETH, BRIDGE, WIRE, OTHER = range(4)
@@ -122,3 +122,16 @@ def test_nothing_is_translated_to_a_service_s_address() -> None:
     assert (named.original, named.translated) == (-1, -1)
     assert [tuple_of(found, code) for code in named.candidates] == [f"{POD} > {VIP}"]
     assert any("in an order in which nothing is translated" in problem for problem in named.problems)
+
+
+@pytest.mark.parametrize(("device", "direct"), [("if6", True), ("if5", False), ("veth5", True)])
+def test_a_device_without_a_name_where_several_pods_packets_come_in_is_a_bridge(device: str, direct: bool) -> None:
+    """There, br_netfilter may have translated what its pod asked for. A pod's own device shows packets of other pods going out."""
+    rows = [
+        packet(NOON_MS, POD, WEB, "S", direction=IN, seq=100, ttl=64),
+        packet(NOON_MS + 1, "10.244.0.4:41000", POD, "S", direction=OUT if device == "if6" else IN, seq=700, ttl=64),
+    ]
+    found, timeline = traced(rows, f"node-a/{device}"), Timeline(listed(*CLUSTER, *SERVICES))
+    around = surroundings(glimpse(found.observations, 1), found.points, {}, timeline)
+    named = next(Naming(found, timeline, {}, around).all())
+    assert (named.original >= 0) == named.direct == direct

@@ -109,6 +109,7 @@ class Naming:
         # of a node's Ethernet capture that names no interface nobody knows where it was taken
         placed = np.array([point.interface != "any" or point.link_type in ALL_INTERFACES for point in points], bool)
         possible = np.array([could_be_door(point.interface, kind) for point, kind in zip(points, kinds, strict=True)], bool)
+        possible &= np.array([(point.node, point.interface) not in self.around.shared for point in points], bool)
         return inside, possible & (inside | placed)
 
     def _find_doors(self, inside: Array, possible: Array) -> dict[int, set[str]]:

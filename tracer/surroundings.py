@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from probes.decode.link import ALL_INTERFACES
-from probes.decode.numbers import SYN, TCP
+from probes.decode.numbers import OUT, SYN, TCP
 from probes.jit import kernel, unsigned, wide
 from probes.links import Link
 from probes.schema import Array, Column, ObservationPoint, Schema, Table, take
-from tracer.cluster import Timeline
+from tracer.cluster import Owner, Timeline
 from tracer.numbering import distinct
 from tracer.origin import INITIAL_TTLS
 from tracer.sightings import is_joinable
@@ -23,7 +24,7 @@ RECENT = 1 << 10  # senders: a power of two
 SENDERS = Schema(
     "senders",
     (
-        Column("src_hi", "u8", "", "source address of packets that nobody had routed yet, bytes 0-7"),
+        Column("src_hi", "u8", "", "source address of packets that nobody had routed yet and that do not go out there, bytes 0-7"),
         Column("src_lo", "u8", "", "source address, bytes 8-15"),
         Column("point", "u4", "", "where they were seen"),
         Column("time_ns", "i8", "ns since the epoch", "the first of them"),
@@ -41,10 +42,14 @@ class Glimpse:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """A node's largest MSS, by (node, whether IPv6), and the nodes that were captured where their pods' packets come in."""
+    """A node's largest MSS, by (node, whether IPv6), and the nodes that were captured where their pods' packets come in.
+
+    `shared` are the devices without a name (node, interface) where packets of several pods come in: bridges.
+    """
 
     largest_mss: Mapping[tuple[str, bool], int]
     pod_sides: frozenset[str]
+    shared: frozenset[tuple[str, str]] = frozenset()
 
 
 def glimpse(observations: Table, points: int) -> Glimpse:
@@ -56,15 +61,18 @@ def glimpse(observations: Table, points: int) -> Glimpse:
     return Glimpse(mss, _earliest({column.name: observations[column.name][rows[:count]] for column in SENDERS.columns}))
 
 
-_LOOKED_AT = ("view", "proto", "known", "tcp_flags", "mss", "ttl", "tunnel", "src_hi", "src_lo", "point", "time_ns")
+_LOOKED_AT = ("view", "proto", "known", "tcp_flags", "mss", "ttl", "tunnel", "direction", "src_hi", "src_lo", "point", "time_ns")
+_UNNAMED = re.compile(r"if\d+")
 
 
 @kernel
 def _look(  # noqa: PLR0913, PLR0917 - columns
-    view: Array, proto: Array, known: Array, tcp_flags: Array, mss: Array, ttl: Array, tunnel: Array, src_hi: Array, src_lo: Array,
-    point: Array, time_ns: Array, fresh: Array, largest: Array, rows: Array,
+    view: Array, proto: Array, known: Array, tcp_flags: Array, mss: Array, ttl: Array, tunnel: Array, direction: Array, src_hi: Array,
+    src_lo: Array, point: Array, time_ns: Array, fresh: Array, largest: Array, rows: Array,
 ) -> int:  # fmt: skip
-    """Find the largest MSS, and the `rows` of packets that nobody had routed yet (of `fresh` TTLs); returns how many those are.
+    """Find the largest MSS, and the `rows` of packets that nobody had routed yet (of `fresh` TTLs) and that do not go out.
+
+    Returns how many those are.
 
     A sender that was there at that point just before, and not later, is left out.
     """
@@ -73,7 +81,7 @@ def _look(  # noqa: PLR0913, PLR0917 - columns
         if proto[row] == TCP and tcp_flags[row] & SYN and mss[row]:
             six = 1 if src_hi[row] else 0
             largest[point[row], six] = max(largest[point[row], six], mss[row])
-        if not fresh[ttl[row]] or tunnel[row] or not is_joinable(view[row], proto[row], known[row]):
+        if not fresh[ttl[row]] or tunnel[row] or direction[row] == OUT or not is_joinable(view[row], proto[row], known[row]):
             continue
         slot = wide(stir(src_lo[row], unsigned(point[row]))) & (RECENT - 1)
         other = recent[slot]
@@ -118,9 +126,12 @@ def surroundings(
             if both[six]:
                 largest[point.node, six] = max(largest.get((point.node, six), 0), both[six])
     sides = {point.node for point in points if point.link_type in ALL_INTERFACES}
+    pods: dict[tuple[str, str], set[Owner]] = {(each.node, each.interface): set() for each in points if _UNNAMED.fullmatch(each.interface)}
     for src_hi, src_lo, place, time_ns in zip(*(seen.senders[column.name].tolist() for column in SENDERS.columns), strict=True):
-        node = points[place].node
-        owner = timeline.owner((src_hi, src_lo), time_ns) if node not in sides else None
+        node, device = points[place].node, (points[place].node, points[place].interface)
+        owner = timeline.owner((src_hi, src_lo), time_ns) if node not in sides or device in pods else None
         if owner is not None and owner.kind == "pod" and owner.node == node:
             sides.add(node)
-    return Surroundings(largest, frozenset(sides))
+            if device in pods:
+                pods[device].add(owner)
+    return Surroundings(largest, frozenset(sides), frozenset(device for device, owners in pods.items() if len(owners) > 1))
