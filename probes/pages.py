@@ -41,11 +41,14 @@ def forget(memory: mmap.mmap, begin: int) -> None:
         memory.madvise(_FORGET, begin)
 
 
+_FIXED = 0x10  # MAP_FIXED
 _MOVE = 1 | 2 | 4  # MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP: where pages were, there is memory still, which is zero
 
 
 def hand_over(source: Array, target: Array) -> None:
     """Have `target` begin with what is in `source`, which nobody uses any more: of large ones the pages move, where the system can do that.
+
+    Where a process has as many pieces of memory as it may have (vm.max_map_count) they are copied too.
 
     `target` is memory of `pages` from the beginning of a page on, and longer by less than a page, whose rest may be anything then.
     """
@@ -62,24 +65,30 @@ def _is_of_pages(items: Array) -> bool:
 
 
 def _moved(source: int, target: int, size_bytes: int) -> bool:
-    """Whether the pages at address `source` are those at `target` now. OSError where the system has no memory for that."""
-    move = _mremap()
+    """Whether the pages at address `source` are those at `target` now. MemoryError where the system has no more memory at all."""
     size_bytes = -(-size_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
-    if move is None or move(source, size_bytes, size_bytes, _MOVE, target) == target:
-        return move is not None
-    if ctypes.get_errno() == errno.EINVAL:  # Linux before 5.7
+    calls = _calls()
+    if calls is None:
         return False
-    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    move, make = calls
+    if move(source, size_bytes, size_bytes, _MOVE, target) == target:
+        return True
+    if ctypes.get_errno() != errno.EINVAL:  # that is Linux before 5.7; else there may be nothing at `target` any more
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _FIXED
+        if make(target, size_bytes, mmap.PROT_READ | mmap.PROT_WRITE, private, -1, 0) != target:
+            raise MemoryError(os.strerror(ctypes.get_errno()))
+    return False
 
 
 @functools.cache
-def _mremap() -> Callable[..., int | None] | None:
-    """mremap(2), where there is one."""
+def _calls() -> tuple[Callable[..., int | None], Callable[..., int | None]] | None:
+    """mremap(2) and mmap(2), where there is the former."""
     if sys.platform != "linux":
         return None
-    move = ctypes.CDLL(None, use_errno=True).mremap
-    move.restype, move.argtypes = ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p)
-    return move
+    system, address, size, number = ctypes.CDLL(None, use_errno=True), ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    system.mremap.restype, system.mremap.argtypes = address, (address, size, size, number, address)
+    system.mmap.restype, system.mmap.argtypes = address, (address, size, number, number, number, ctypes.c_long)
+    return system.mremap, system.mmap
 
 
 class KeptPages:
