@@ -94,6 +94,13 @@ def test_filters_choose(bundle: Path, options: list[str], wanted: Callable[[Reco
     assert 0 < len(chosen) < len(everything)
 
 
+@pytest.mark.parametrize("options", [[], ["--l4-only"]], ids=" ".join)
+def test_where_nothing_fits_that_is_said(options: list[str], hopline: Hopline) -> None:
+    shown = hopline("trace", BUNDLE, "--service", "nobodys", *options)
+    assert (shown.code, "none of them is what was asked for" in shown.out) == (OK, True)
+    assert "none of them" not in hopline("trace", BUNDLE, *options).out
+
+
 def test_times_in_every_form_choose_the_same(hopline: Hopline) -> None:
     everything = parsed(hopline("trace", BUNDLE, "--json"))
     first_ns = min(each.first_ns or 0 for each in traced_sample(BUNDLE).bundle.captures.values())

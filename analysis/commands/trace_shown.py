@@ -153,6 +153,11 @@ def print_table(shown: Shown, most: int | None, paths: list[Path]) -> None:
     with printing():
         print_header(out, shown.told)
         out.print()
+        if not shown.count and shown.told["connections"]["total"]:
+            out.print(
+                "none of them is what was asked for (names and statuses are whole, or end with *: --service 'shop/*')", style="yellow"
+            )
+            return
         out.file.writelines(f"{line}\n" for line in table(*made, out))
         out.print()
         if left_out:
