@@ -17,16 +17,41 @@ GAP = "  "
 _NARROW = re.compile("[ -~→…└µ]*")  # what hopline itself writes: rich looks up each other character
 
 
+def short(text: str, width: int) -> str:
+    """`text` in at most `width` cells; the middle of a long name says least (hashes are at its end, the app at its start)."""
+    if _width(text) <= width:
+        return text
+    tail = max(3, width // 3)
+    return f"{_fitting(text, width - tail - 1)}…{_fitting(text[::-1], tail)[::-1]}"
+
+
+def begun(text: str, width: int) -> str:
+    """The beginning of `text` in at most `width` cells, for what says the most first."""
+    return text if _width(text) <= width else f"{_fitting(text, width - 1)}…"
+
+
+def _fitting(text: str, width: int) -> str:
+    """As much of the front of `text` as fits into `width` cells: some characters take two."""
+    reached = itertools.accumulate(map(cell_len, text))
+    return "".join(character for character, end in zip(text, reached, strict=True) if end <= width)
+
+
+def _width(text: str) -> int:
+    """How many cells of a terminal a line takes."""
+    return len(text) if _NARROW.fullmatch(text) else cell_len(text)
+
+
 class Column(NamedTuple):
     """`least` is how many cells of a terminal it has at least, where there is no room for all that it says; None: it is never cut.
 
-    `style` says how a cell with a text looks, as rich calls it.
+    `style` says how a cell with a text looks, as rich calls it. `cut` makes a text fit into so many cells.
     """
 
     name: str
     least: int | None = None
     right: bool = False
     style: Callable[[str], str] | None = None
+    cut: Callable[[str, int], str] = short
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], out: Console) -> Iterator[str]:
@@ -39,7 +64,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], out: Console
         return captured.get().split("|")
 
     def fitted(cells: Iterable[str], column: Column, width: int) -> Iterator[str]:
-        made = {text: short(text, width) for text in set(cells)}
+        made = {text: column.cut(text, width) for text in set(cells)}
         for text, cell in made.items():
             space = " " * (width - _width(cell))
             told = cell if column.style is None else cell.join(painted(column.style(text)))
@@ -77,22 +102,3 @@ def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], before: Se
         needs[at] = min(need, max(narrow, least[at], min(left // (others + 1), left - kept)))
         left -= needs[at]
     return needs
-
-
-def short(text: str, width: int) -> str:
-    """`text` in at most `width` cells; the middle of a long name says least (hashes are at its end, the app at its start)."""
-    if _width(text) <= width:
-        return text
-    tail = max(3, width // 3)
-    return f"{_fitting(text, width - tail - 1)}…{_fitting(text[::-1], tail)[::-1]}"
-
-
-def _fitting(text: str, width: int) -> str:
-    """As much of the front of `text` as fits into `width` cells: some characters take two."""
-    reached = itertools.accumulate(map(cell_len, text))
-    return "".join(character for character, end in zip(text, reached, strict=True) if end <= width)
-
-
-def _width(text: str) -> int:
-    """How many cells of a terminal a line takes."""
-    return len(text) if _NARROW.fullmatch(text) else cell_len(text)

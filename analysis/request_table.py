@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from analysis.latency import SHARES
-from analysis.layout import Column, short
+from analysis.layout import Column, begun, short
 from analysis.records import Record
 from analysis.terminal import STYLES, duration, nat, plain, what, who
 
 ONLY_WIDE = ("Client", "NAT", "Time went to")
 LONGEST_STATUS, SHORT_STATUS = 19, 12  # gRPC's FAILED_PRECONDITION; what fits 80 columns beside names
-LEAST, MORE = 7, 15  # of names; of where time went
+LEAST, MORE = 7, 22  # of names; of where time went
 
 
 def style_of(status: str) -> str:
@@ -33,7 +33,7 @@ COLUMNS = (
     Column("NAT", LEAST),
     Column("Status", style=style_of),
     Column("Total", right=True),
-    Column("Time went to", MORE),
+    Column("Time went to", MORE, cut=begun),
 )
 
 

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from analysis import layout
-from analysis.layout import GAP, Column, table
+from analysis.layout import GAP, Column, begun, table
 
 WHOLE, CUT = Column("ID"), Column("Name", 4)
 
@@ -53,6 +53,11 @@ def test_it_fits_and_says_who_it_is_about(rows: list[list[str]], width: int) -> 
     assert max(map(cell_len, lines)) <= width
     assert [line.split()[0] for line in lines[2:]] == [row[0] for row in rows]
     assert all(text in line for row, line in zip(rows, lines[2:], strict=True) for text in row if cell_len(text) <= 4)
+
+
+def test_what_says_the_most_first_is_cut_at_its_end() -> None:
+    columns = [WHOLE, Column("Time", 9, cut=begun)]
+    assert drawn(columns, [["c1", "server 61 %, network 39 %"]], width=20)[2:] == ["c1  server 61 %, ne…"]
 
 
 def test_colours_take_no_room_and_are_for_terminals() -> None:
