@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from analysis.ends import Ends
 from probes.schema import Array, Table
+
+if TYPE_CHECKING:  # whoever shows records needs none of it
+    from analysis.ends import Ends
 
 Record = dict[str, Any]
 DATABASES = frozenset({"mysql", "postgresql", "redis", "mongodb", "kafka", "amqp", "nats"})

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from analysis.record_texts import RecordTexts
-from tracer.trace import Trace
+if TYPE_CHECKING:
+    from tracer.trace import Trace
 
 Record = dict[str, Any]
 CONFIDENT = 0.9  # joins below it are not given
@@ -20,6 +20,8 @@ class Recorder:
     """Turns rows of a trace into records."""
 
     def __init__(self, trace: Trace) -> None:
+        from analysis.record_texts import RecordTexts  # noqa: PLC0415 - slow to load, and many only look at records
+
         self.trace, self._texts = trace, RecordTexts(trace)
         self.ends = self._texts.ends
 
@@ -37,9 +39,14 @@ class Recorder:
                 text = texts.row(place)
                 yield _record(first + place, text), text
 
+    def records(self, first: int, end: int) -> list[Record]:
+        """Those of rows `first` to `end` of `connections`."""
+        texts = self._texts.texts(first, end)
+        return [_record(first + place, texts.row(place)) for place in range(end - first)]
+
     def record(self, connection: int) -> Record:
         """The record of one row of `connections`."""
-        return _record(connection, self._texts.texts(connection, connection + 1).row(0))
+        return self.records(connection, connection + 1)[0]
 
 
 def chunks(count: int) -> Iterator[tuple[int, int]]:

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.records import Record
-from probes.decode.numbers import PROTOCOL_NAMES
-from tracer.bundle import Bundle
-from tracer.status import CLOSED, OPEN, RESET, STATUSES
-from tracer.trace import Trace
 
-if TYPE_CHECKING:  # connections alone need none of it
+if TYPE_CHECKING:  # whoever shows what was counted needs none of it
+    from tracer.bundle import Bundle
     from tracer.requests import RequestTrace
+    from tracer.trace import Trace
 
 Summary = dict[str, Any]
 
@@ -52,6 +50,9 @@ class Tally:
 
 def tally(trace: Trace) -> Tally:
     """All connections of a trace, counted without making records of them."""
+    from probes.decode.numbers import PROTOCOL_NAMES  # noqa: PLC0415 - slow to load, and only where connections are counted
+    from tracer.status import STATUSES  # noqa: PLC0415
+
     tables = trace.tables
     protocols, statuses = (Counter[int](tables.connections[name].tolist()) for name in ("proto", "status"))
     return Tally(
@@ -65,6 +66,8 @@ def tally(trace: Trace) -> Tally:
 
 def _left_open(trace: Trace) -> Iterator[str]:
     """What could not be told of each connection."""
+    from tracer.status import CLOSED, OPEN, RESET  # noqa: PLC0415
+
     for named, status in zip(trace.named, trace.tables.connections["status"].tolist(), strict=True):
         if named.original < 0:
             yield "the tuple before translation was not seen"
@@ -95,6 +98,8 @@ def told(bundle: Bundle, connections: Tally) -> Summary:
         }
         for file, each in bundle.captures.items()
     }  # fmt: skip
+    from tracer.status import STATUSES  # noqa: PLC0415
+
     captured = {point.node for point in bundle.points}
     known = set(bundle.timeline.nodes)
     first = [each["first_ns"] for each in captures.values() if each["first_ns"] is not None]

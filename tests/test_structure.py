@@ -120,6 +120,13 @@ def test_connections_need_nothing_of_requests() -> None:
     assert connections & {"tracer.requests", "tracer.clocks", "probes.dissect", "rich.progress", "pyarrow", "distributed"} == set()
 
 
+def test_what_was_kept_is_shown_without_what_found_it() -> None:
+    """A second run reads an answer, and loads nothing that reads packets or makes machine code."""
+    shown = loaded("import analysis.cache, analysis.filters, analysis.request_table, analysis.commands.trace")
+    assert "analysis.cache.store" in shown
+    assert shown & {"tracer.pipeline", "tracer.requests", "analysis.record_texts", "probes.jit", "llvmlite"} == set()
+
+
 HELP = """
 import contextlib, io
 from analysis.commands import app
