@@ -85,13 +85,20 @@ def explain(
     """
     if at is not None and everywhere:
         fail("--at and --everywhere exclude each other (leave one out)", EXIT_USAGE)
-    from analysis.explain import Explainer  # noqa: PLC0415 - imports are slow, --help is not
+    from probes.dissect import ask_ahead  # noqa: PLC0415 - imports are slow, --help is not
+
+    if packets:
+        ask_ahead()
+    from analysis.blocks import Blocks  # noqa: PLC0415
+    from analysis.explain import Explainer  # noqa: PLC0415
+    from analysis.records import Recorder  # noqa: PLC0415
     from analysis.requests import RequestRecorder  # noqa: PLC0415
     from probes.deep import lacking  # noqa: PLC0415
     from tracer.requests.dissection import NO_PAYLOAD  # noqa: PLC0415
 
     known = answers([bundle], cluster, no_ledger=no_ledger, no_rules=no_rules, no_cluster=no_cluster, keys=keys, no_cache=no_cache)
-    recorder = RequestRecorder(known.requests(), min_confidence)
+    connections = Recorder(known.requests().trace)
+    recorder = RequestRecorder(known.requests(), min_confidence, Blocks(len(connections), connections.records))
     stories = _stories(bundle, which, recorder, Explainer(recorder))
     if isinstance(stories, str):
         fail(stories, EXIT_USAGE)
