@@ -170,15 +170,17 @@ def answers(
     from analysis.cache import Answers, Question, open_store  # noqa: PLC0415 - imports are slow, --help is not
 
     def load_rest() -> None:
-        import tracer.requests  # noqa: F401, PLC0415 - it takes as long as a ledger does
+        import analysis.record_texts  # noqa: PLC0415 - they take as long as a ledger does
+        import analysis.requests  # noqa: F401, PLC0415
 
     def find() -> RequestTrace:
-        left_out = {"no_ledger": no_ledger, "no_rules": no_rules, "no_cluster": no_cluster}
-        opened = open_input(paths, cluster, load_rest, **left_out, keep_input=True)
         from probes.dissect import ask_ahead  # noqa: PLC0415
-        from tracer.trace import trace  # noqa: PLC0415
 
         ask_ahead()
+        left_out = {"no_ledger": no_ledger, "no_rules": no_rules, "no_cluster": no_cluster}
+        opened = open_input(paths, cluster, load_rest, **left_out, keep_input=True)
+        from tracer.trace import trace  # noqa: PLC0415
+
         return find_requests(trace(read(opened)), keys)
 
     question = Question(paths, cluster or (), use_ledger=not no_ledger, use_rules=not no_rules, use_cluster=not no_cluster, keys=keys)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +46,10 @@ def trace_requests(
     request. `progress` is called with what is being done, how much of it is done, and how much there is.
     """
     found = dissect(traced.bundle, traced.tables, wanted=wanted, keys=keys, progress=progress)
-    return tie(traced, found, passed(traced.tables, found), clocks(traced.tables), progress)
+    with ThreadPoolExecutor(1) as beside:
+        aligned = beside.submit(clocks, traced.tables)
+        seen = passed(traced.tables, found)
+    return tie(traced, found, seen, aligned.result(), progress)
 
 
 def tie(traced: Trace, found: Dissection, seen: Passed, aligned: Clocks, progress: Callable[[str, int, int], None]) -> RequestTrace:
