@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from analysis.compare import Measured
 from analysis.compare.chance import Chance, chance, dealt, deviates
 from analysis.compare.clusters import critical, normal_of, student_of, worth
-from analysis.compare.effects import effect, resampled
+from analysis.compare.effects import effects, resampled
+from analysis.compare.judging import judged
 from analysis.compare.questions import SHARE, TYPICAL, Question
 from analysis.compare.ranks import Pooled, shift
 from analysis.compare.shares import Share, difference, share
@@ -25,18 +26,19 @@ from probes.schema import Array
 VALUES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 7)), min_size=2, max_size=31)
 
 
-def halves(cluster: Array) -> Array:
-    return cluster % 2 == 1
+def halves(clusters: int) -> Array:
+    return np.arange(clusters) % 2 == 1
 
 
 @given(rows=VALUES)
 def test_superiority_is_the_share_of_pairs(rows: list[tuple[int, int]]) -> None:
     values, cluster = (np.array(column, "f8") for column in zip(*rows, strict=True))
-    is_b = halves(cluster.astype("i8"))
-    if not 0 < is_b.sum() < len(is_b):
+    is_b = halves(8)
+    second = is_b[cluster.astype("i8")]
+    if not 0 < second.sum() < len(second):
         return
     superiority, z = Pooled(values, cluster.astype("i8")).tests(is_b[None])
-    pairs = [(b > a) + (b == a) / 2 for b in values[is_b] for a in values[~is_b]]
+    pairs = [(b > a) + (b == a) / 2 for b in values[second] for a in values[~second]]
     assert superiority[0] == pytest.approx(np.mean(pairs))
     turned, back = Pooled(values, cluster.astype("i8")).tests(~is_b[None])
     assert (turned[0], back[0]) == pytest.approx((1 - superiority[0], -z[0]))
@@ -45,8 +47,8 @@ def test_superiority_is_the_share_of_pairs(rows: list[tuple[int, int]]) -> None:
 def test_deviates_are_sums_of_placements_by_cluster() -> None:
     """The variance as Obuchowski (1997) writes it, cluster by cluster."""
     made = lognormal(23, 1)
-    is_b = halves(made.cluster)
-    theta, z = (float(each[0]) for each in Pooled(made.values, made.cluster).tests(is_b[None]))
+    theta, z = (float(each[0]) for each in Pooled(made.values, made.cluster).tests(halves(23)[None]))
+    is_b = halves(23)[made.cluster]
     variance, freedom = [], []
     for mine, other in ((~is_b, is_b), (is_b, ~is_b)):
         below = np.array([np.mean(made.values[other] < v) + np.mean(made.values[other] == v) / 2 for v in made.values[mine]])
@@ -58,12 +60,24 @@ def test_deviates_are_sums_of_placements_by_cluster() -> None:
     assert z == pytest.approx(normal_of(np.array((theta - 0.5) / sum(variance) ** 0.5), np.array(welch)))
 
 
-def test_many_divisions_are_as_each_by_itself() -> None:
+@pytest.mark.parametrize("ticks", [1, 20_000], ids=["all differ", "many are alike"])
+def test_many_divisions_are_as_each_by_itself(ticks: int) -> None:
     made = lognormal(37, 2)
-    many = dealt(np.arange(37) < 18, 11, 0)[:, made.cluster]
-    pooled = Pooled(made.values, made.cluster)
+    many = dealt(np.arange(41) < 18, 101, 0)  # some clusters have no values
+    pooled = Pooled(made.values // ticks, made.cluster)
     together = np.stack(pooled.tests(many))
-    assert together == pytest.approx(np.concatenate([np.stack(pooled.tests(each[None])) for each in many], axis=1))
+    assert (together == np.concatenate([np.stack(pooled.tests(each[None])) for each in many], axis=1)).all()
+
+
+def test_any_number_of_threads_gives_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    sides = [of({key: lognormal(37, seed + at) for at, key in enumerate((CONNECT, NAT_FIRST))}, 37) for seed in (1, 11)]
+    told = []
+    for count in (1, 3):
+        monkeypatch.setattr("analysis.compare.threads.PROCESSORS", count)
+        steps: list[tuple[str, int, int]] = []
+        told.append(judged(*sides, level=0.95, seed=0, progress=lambda *step, steps=steps: steps.append(step)))
+        assert steps == [*(("chance", done, 4) for done in range(1, 5)), ("sizes", 1, 2), ("sizes", 2, 2)]
+    assert told[0] == told[1]
 
 
 def test_the_shift_is_the_median_of_all_differences_and_moves_with_the_values() -> None:
@@ -78,7 +92,7 @@ def test_the_shift_is_the_median_of_all_differences_and_moves_with_the_values() 
 def test_the_interval_holds_what_the_test_does_not_refuse() -> None:
     a, b = lognormal(31, 5), lognormal(29, 6, times=1.3)
     cluster = np.concatenate((a.cluster, b.cluster + 31))
-    is_b = (np.arange(len(cluster)) >= len(a.values))[None]
+    is_b = (np.arange(60) >= 31)[None]
     found = shift(a.values, a.cluster, b.values, b.cluster, 2.0)
     for by, inside in ((found.low - 5, False), (found.low + 5, True), (found.high - 5, True), (found.high + 5, False)):
         z = Pooled(np.concatenate((a.values, b.values - by)), cluster).tests(is_b)[1][0]
@@ -136,21 +150,32 @@ def test_clusters_that_fail_together_count_once() -> None:
 
 def test_resampled_medians_are_spread_as_the_formula_says() -> None:
     """With clusters of one: the median of 11 draws is at most the k-th value with the chance that 6 or more draws are (Efron, 1979)."""
-    drawn = resampled(np.arange(1.0, 12), np.arange(11), 0.5, np.random.default_rng(3), 40_000)
+    (drawn,) = resampled(np.arange(1.0, 12), np.arange(11), [0.5], np.random.default_rng(3), 40_000)
     for k in range(1, 12):
         exact = sum(comb(11, j) * (k / 11) ** j * (1 - k / 11) ** (11 - j) for j in range(6, 12))
         assert np.mean(drawn <= k) == pytest.approx(exact, abs=0.01)
+
+
+@given(rows=VALUES, shares=st.lists(st.sampled_from([0.01, 0.25, 0.5, 0.9, 0.99]), min_size=1, max_size=3))
+def test_resampled_quantiles_are_those_of_the_values_drawn(rows: list[tuple[int, int]], shares: list[float]) -> None:
+    values, cluster = (np.array(column, "f8") for column in zip(*rows, strict=True))
+    _, code = np.unique(cluster, return_inverse=True)
+    found = resampled(values, cluster.astype("i8"), shares, np.random.default_rng(5), 7)
+    clusters = int(code.max()) + 1
+    for at, drawn in enumerate(np.random.default_rng(5).multinomial(clusters, np.full(clusters, 1 / clusters), 7)):
+        all_of_it = np.repeat(values, drawn[code])
+        assert [each[at] for each in found] == [np.quantile(all_of_it, share, method="inverted_cdf") for share in shares]
 
 
 def test_intervals_of_quantiles_are_wider_the_more_clusters_hold_together() -> None:
     alone, together = (lognormal(61, 8, together=share_) for share_ in (0.0, 1.0))
     widths = []
     for made in (alone, together):
-        found = effect(made.values, made.cluster, made.values, made.cluster, 0.5, seed=1)
+        (found,) = effects(made.values, made.cluster, made.values, made.cluster, [0.5], seed=1)
         assert found.difference[1] < 0 < found.difference[2]
         assert found.ratio is not None
         assert found.ratio[1] < 1 < found.ratio[2]
-        assert found == effect(made.values, made.cluster, made.values, made.cluster, 0.5, seed=1)
+        assert found == effects(made.values, made.cluster, made.values, made.cluster, [0.9, 0.5], seed=1)[1]
         widths.append(found.ratio[2] / found.ratio[1])
     assert widths[1] > 1.1 * widths[0]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from analysis.commands.options import EXIT_INPUT, EXIT_PROBLEMS, EXIT_USAGE, Cluster, Keys, NoCache, answers, fail
+from analysis.commands.options import EXIT_INPUT, EXIT_PROBLEMS, EXIT_USAGE, Cluster, Keys, NoCache, answers, fail, steps
 from analysis.commands.output import printing, refuse_existing, write_page
 from analysis.commands.places import is_archive
 
@@ -79,7 +79,8 @@ def compare(
             fail(f"{name}: no packets could be read (give a bundle with captures of the traffic to compare)", EXIT_INPUT)
         sides.append(side)
         unread |= damaged
-    told = run(sides, level=level, seed=seed, varied=purpose)
+    with steps() as progress:
+        told = run(sides, level=level, seed=seed, varied=purpose, progress=progress)
     if html is not None:
         write_page(html, build(told, sides, " against ".join(side.name for side in sides)), force=force)
     _print(told, as_json=as_json)

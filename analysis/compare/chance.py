@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.compare.questions import Question
-from analysis.compare.ranks import ROOM
+from analysis.compare.threads import Progress, side_by_side, untold
 from probes.schema import Array
 
 DEALS = 1999  # (DEALS + 1) x level is whole for 0.9, 0.95, 0.99 (Davison & Hinkley, 1997, 4.2.5)
@@ -45,13 +45,11 @@ class Chance:
         return np.quantile(self.deviates, level, axis=0, method="higher") if len(self.deviates) else np.zeros(0)
 
 
-def deviates(questions: Sequence[Question], is_b: Array) -> Array:
+def deviates(questions: Sequence[Question], is_b: Array, progress: Progress = untold) -> Array:
     """How far from even each question comes out: float64 of shape (deals, questions), for `is_b`, bool of shape (deals, clusters)."""
     found = np.zeros((len(is_b), len(questions)))
-    for place, question in enumerate(questions):
-        step = max(1, ROOM // len(question.values))
-        for begin in range(0, len(is_b), step):
-            found[begin : begin + step, place] = np.abs(question.lean(is_b[begin : begin + step, question.cluster])[1])
+    for place, (_, z) in enumerate(side_by_side(lambda question: question.lean(is_b), questions, progress)):
+        found[:, place] = np.abs(z)
     return found
 
 
@@ -61,6 +59,6 @@ def dealt(is_b: Array, times: int, seed: int) -> Array:
     return np.stack([generator.permutation(is_b) for _ in range(times)])
 
 
-def chance(questions: Sequence[Question], is_b: Array, seed: int, deals: int = DEALS) -> Chance:
+def chance(questions: Sequence[Question], is_b: Array, seed: int, deals: int = DEALS, progress: Progress = untold) -> Chance:
     """What `deals` ways to deal the clusters do to the questions; `is_b` is bool per cluster."""
-    return Chance(deviates(questions, dealt(is_b, deals, seed)))
+    return Chance(deviates(questions, dealt(is_b, deals, seed), progress))

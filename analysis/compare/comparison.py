@@ -14,6 +14,7 @@ from analysis.compare.judging import answerable, drift, judged
 from analysis.compare.samples import METRICS, RECORDING, Measured
 from analysis.compare.side import Side
 from analysis.compare.spread import corrected
+from analysis.compare.threads import Steps, unseen
 
 Json = dict[str, Any]
 SCHEMA = 1
@@ -29,14 +30,27 @@ REMEDIES = {  # (verdict, whether on what recording costs)
 }
 
 
-def compare(sides: Sequence[Side], *, level: float, seed: int, varied: Iterable[str] = ("mode",)) -> Json:
+def compare(sides: Sequence[Side], *, level: float, seed: int, varied: Iterable[str] = ("mode",), progress: Steps = unseen) -> Json:
     """Compare every side with the first. `varied` names what was changed on purpose (keys of `confounders.CHECKS`)."""
+
+    def watched(side: Side) -> Steps:
+        return lambda what, done, total: progress(f"{side.name}: {what}", done, total)
+
     purpose = tuple(varied)
-    drifts = [drift(side.measured, level=level, seed=seed) for side in sides]
+    drifts = [drift(side.measured, level=level, seed=seed, progress=watched(side)) for side in sides]
     balances = corrected([side.spreads for side in sides], level)
     families = answerable(family for other in sides[1:] for family in _families(sides[0], other))
     pairs = [
-        _pair(sides[0], other, level, seed, purpose, families, _drifts(zip((sides[0].name, other.name), (drifts[0], changed), strict=True)))
+        _pair(
+            sides[0],
+            other,
+            level,
+            seed,
+            purpose,
+            families,
+            _drifts(zip((sides[0].name, other.name), (drifts[0], changed), strict=True)),
+            watched(other),
+        )
         for other, changed in zip(sides[1:], drifts[1:], strict=True)
     ]
     together = sum(pair["questions"] for pair in pairs)
@@ -64,8 +78,10 @@ def _drifts(told: Iterable[tuple[str, tuple[int, int]]]) -> list[str]:
     ]
 
 
-def _pair(a: Side, b: Side, level: float, seed: int, varied: tuple[str, ...], families: int, drifts: list[str]) -> Json:
-    claims = [claim for each in _families(a, b) for claim in judged(*each, level=level, seed=seed, families=families)]
+def _pair(a: Side, b: Side, level: float, seed: int, varied: tuple[str, ...], families: int, drifts: list[str], progress: Steps) -> Json:
+    claims = []
+    for family, watched in zip(_families(a, b), (progress, unseen), strict=True):
+        claims += judged(*family, level=level, seed=seed, families=families, progress=watched)
     apart = confounders(a.fingerprint, b.fingerprint, varied)
     asked = mix(a.measured, b.measured, level, seed)
     against = [each for each in apart if each.known] + ([] if asked is None else [asked])

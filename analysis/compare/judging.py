@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 
 from analysis.compare.chance import Chance, chance, deviates
 from analysis.compare.claims import CLOCKS, DIFFERS, PERHAPS, SAME, UNSTEADY, Claim
 from analysis.compare.clusters import FEWEST
-from analysis.compare.effects import effect
+from analysis.compare.effects import effects
 from analysis.compare.questions import SLOWEST, TYPICAL, Question, questions
 from analysis.compare.ranks import shift
-from analysis.compare.samples import METRICS, Measured, Sample
+from analysis.compare.samples import METRICS, Key, Measured, Sample
 from analysis.compare.shares import difference, share
+from analysis.compare.threads import Steps, side_by_side, unseen
 from probes.schema import Array
 
-MEDIAN = 0.5
 HALVED = 999  # deals for a side's own halves
 NO_RATIO = 0.25  # share of values at or below zero (less than a tick) from which the ranks of ratios mean nothing
+_Answer = tuple[Claim, Question, float]  # with how far chance takes the question, at the level asked for
 
 
-def judged(a: Measured, b: Measured, *, level: float, seed: int, families: int = 1) -> list[Claim]:
+def judged(a: Measured, b: Measured, *, level: float, seed: int, families: int = 1, progress: Steps = unseen) -> list[Claim]:
     """A claim for each question that both sides can be asked, in the order of METRICS, with verdicts.
 
     `families` is how many such sets of questions there are in all (`answerable`): more than two sides are more pairs.
@@ -30,18 +32,17 @@ def judged(a: Measured, b: Measured, *, level: float, seed: int, families: int =
     asked, is_b = questions_of(a, b)
     late = np.concatenate([_late(each.start_ns) for each in (a, b)])
     answered = [question for question in asked if question.answerable(is_b[question.cluster])]
-    drawn = chance(answered, is_b, seed)
+    drawn = chance(answered, is_b, seed, progress=partial(progress, "chance"))
     found = zip(*(each.tolist() for each in (*sureness(drawn, answered, is_b, families), drawn.bounds(level))), strict=True)
     told = dict(zip((id(question) for question in answered), found, strict=True))
-    claims = []
+    claims, by_key = [], dict[Key, list[_Answer]]()
     for question in asked:
-        second = is_b[question.cluster]
-        claim = _claim(question, second)
+        claim = _claim(question, is_b[question.cluster])
+        claims.append(claim)
         if id(question) in told:
             claim.p, claim.p_together, bound = told[id(question)]
-            _measure(claim, question, second, bound, level, seed)
-            _decide(claim, question, second, late, level)
-        claims.append(claim)
+            by_key.setdefault(question.key, []).append((claim, question, bound))
+    side_by_side(partial(_answer, is_b=is_b, late=late, level=level, seed=seed), list(by_key.values()), partial(progress, "sizes"))
     return claims
 
 
@@ -69,7 +70,7 @@ def questions_of(a: Measured, b: Measured) -> tuple[list[Question], Array]:
     return list(questions(samples, least)), np.arange(a.clusters + b.clusters) >= a.clusters
 
 
-def drift(one: Measured, *, level: float, seed: int) -> tuple[int, int]:
+def drift(one: Measured, *, level: float, seed: int, progress: Steps = unseen) -> tuple[int, int]:
     """How many questions set a side's earlier half apart from its later one, among all such questions; and how many there are.
 
     Nobody changed anything between the two: that much may time alone do to what is recorded one after the other.
@@ -79,7 +80,7 @@ def drift(one: Measured, *, level: float, seed: int) -> tuple[int, int]:
     answered = [question for question in asked if question.answerable(late[question.cluster])]
     if not answered:
         return 0, 0
-    drawn = chance(answered, late, seed, HALVED)
+    drawn = chance(answered, late, seed, HALVED, partial(progress, "halves"))
     return int((drawn.together(deviates(answered, late[None])[0]) <= 1 - level).sum()), len(answered)
 
 
@@ -111,21 +112,30 @@ def _claim(question: Question, is_b: Array) -> Claim:
     return claim
 
 
-def _measure(claim: Claim, question: Question, is_b: Array, bound: float, level: float, seed: int) -> None:
-    """How large the difference is."""
+def _answer(answers: Sequence[_Answer], is_b: Array, late: Array, level: float, seed: int) -> None:
+    """How large the differences of one sample are, and the verdicts."""
+    _, question, _ = answers[0]
+    second = is_b[question.cluster]
+    of_a, of_b = ((question.values[side], question.cluster[side]) for side in (~second, second))
+    shares = [share for _, each, _ in answers if (share := each.quantile) is not None]
+    found = iter(effects(*of_a, *of_b, shares, level=level, seed=seed) if shares else ())
+    for claim, each, bound in answers:
+        _measure(claim, each, second, bound)
+        claim.effects = () if each.quantile is None else (next(found),)
+        _decide(claim, each, is_b, late, level)
+
+
+def _measure(claim: Claim, question: Question, is_b: Array, bound: float) -> None:
     a, b = question.values[~is_b], question.values[is_b]
     of_a, of_b = question.cluster[~is_b], question.cluster[is_b]
     if question.kind != TYPICAL:
         claim.difference = difference(share(question.hit[~is_b], of_a), share(question.hit[is_b], of_b), bound)
-        if question.tail is not None:
-            claim.effects = (effect(a, of_a, b, of_b, question.tail, level=level, seed=seed),)
         return
     found = shift(a, of_a, b, of_b, bound)
     claim.difference = (float(round(found.estimate)), float(round(found.low)), float(round(found.high)))
     if max(np.mean(each <= 0) for each in (a, b)) <= NO_RATIO:
         logs = shift(np.log(np.maximum(a, 1)), of_a, np.log(np.maximum(b, 1)), of_b, bound)
         claim.ratio = (math.exp(logs.estimate), math.exp(logs.low), math.exp(logs.high))
-    claim.effects = (effect(a, of_a, b, of_b, MEDIAN, level=level, seed=seed),)
 
 
 def _decide(claim: Claim, question: Question, is_b: Array, late: Array, level: float) -> None:
@@ -145,7 +155,7 @@ def _decide(claim: Claim, question: Question, is_b: Array, late: Array, level: f
     if question.apart_ns and (claim.unit != "ns" or question.kind == SLOWEST or min(abs(low), abs(high)) <= question.apart_ns):
         claim.verdict, claim.why = CLOCKS, f"the clocks of the nodes leave {question.apart_ns:,.0f} ns open"
         return
-    halves = [_leaning(question, is_b, late[question.cluster] == part) for part in (False, True)]
+    halves = [_leaning(question, is_b, late == part) for part in (False, True)]
     if any(half * estimate < 0 for half in halves):
         claim.verdict, claim.why = UNSTEADY, "the earlier and the later halves of the recordings say the opposite of one another"
         return
@@ -153,6 +163,8 @@ def _decide(claim: Claim, question: Question, is_b: Array, late: Array, level: f
 
 
 def _leaning(question: Question, is_b: Array, some: Array) -> float:
-    """Which way the sides lean among `some` of the values."""
-    part = Question(question.key, question.kind, question.values[some], question.cluster[some], threshold=question.threshold)
-    return float(part.lean(is_b[None, some])[0][0]) if 0 < np.count_nonzero(is_b[some]) < np.count_nonzero(some) else 0.0
+    """Which way the sides lean among `some` of the clusters."""
+    mine = some[question.cluster]
+    part = Question(question.key, question.kind, question.values[mine], question.cluster[mine], threshold=question.threshold)
+    b = np.count_nonzero(is_b[part.cluster])
+    return float(part.lean(is_b[None])[0][0]) if 0 < b < len(part.values) else 0.0

@@ -9,11 +9,13 @@ from functools import cached_property
 import numpy as np
 
 from analysis.compare.clusters import FEWEST, worth
+from analysis.compare.placements import among
 from analysis.compare.ranks import Pooled
 from analysis.compare.samples import METRICS, Key, Sample
 from analysis.statistics import smallest_sample
 from probes.schema import Array
 
+MEDIAN = 0.5
 TAILS = (0.99, 0.95, 0.9)
 TYPICAL, SLOWEST, SHARE = "typical", "slowest", "share"
 
@@ -45,6 +47,11 @@ class Question:
         """Whether there is anything that could differ."""
         return self.kind == TYPICAL or bool(self.hit.any() and not self.hit.all())
 
+    @property
+    def quantile(self) -> float | None:
+        """Which quantile of each side tells most about it; None of shares."""
+        return MEDIAN if self.kind == TYPICAL else self.tail
+
     def clusters(self, is_b: Array) -> tuple[float, float]:
         """What each side's values are worth in independent clusters."""
         return worth(self.cluster[~is_b]), worth(self.cluster[is_b])
@@ -54,13 +61,12 @@ class Question:
         return self.open and min(self.clusters(is_b)) >= FEWEST
 
     def lean(self, is_b: Array) -> tuple[Array, Array]:
-        """Which way each division (bool of shape (divisions, values)) leans, and how far from even, in deviates: float64 per division."""
+        """Which way each division (bool of shape (divisions, clusters)) leans, and how far from even, in deviates: float64 per division."""
         if self.kind == TYPICAL:
             superiority, z = self.pooled.tests(is_b)
             return superiority - 0.5, z
-        n_b = np.count_nonzero(is_b, axis=1)
+        n_b, hits = (among(is_b, np.bincount(each, minlength=is_b.shape[1])) for each in (self.cluster, self.cluster[self.hit]))
         n_a = len(self.values) - n_b
-        hits = np.count_nonzero(is_b & self.hit, axis=1)
         gap = hits / np.maximum(n_b, 1) - (np.count_nonzero(self.hit) - hits) / np.maximum(n_a, 1)
         gap = np.where((n_a > 0) & (n_b > 0), gap, 0.0)
         return gap, gap * np.sqrt(n_a * n_b / self._variance) if self._variance else np.zeros(len(gap))
