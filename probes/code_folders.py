@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -19,11 +19,18 @@ started: list[str] = []  # functions that no folder had for this processor, by q
 tell: list[Callable[[int], None]] = []  # called with how many those are, before each is compiled
 
 
+def sources(package: str, kinds: tuple[str, ...] = (".py",)) -> Iterator[Path]:
+    """The files of a package that were written: what was compiled of all states of them may be many times as many."""
+    for folder, inside, names in os.walk(HERE.parent / package):
+        inside[:] = [name for name in inside if name not in ("__pycache__", BESIDE)]
+        yield from (Path(folder, name) for name in names if name.endswith(kinds))
+
+
 @functools.cache
 def state() -> str:
     """The name of these sources' folders: a digest of every file that machine code may be made of."""
     digest = hashlib.blake2b(digest_size=8)
-    for source in sorted(path for package in ("probes", "tracer") for path in (HERE.parent / package).rglob("*.py")):
+    for source in sorted(path for package in ("probes", "tracer", "analysis") for path in sources(package)):
         content = source.read_bytes()
         if (HERE in source.parents and HERE / "live" not in source.parents) or b"probes.jit" in content:
             digest.update(content)

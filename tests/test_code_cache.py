@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT
 
 from analysis.commands import _compiling
+from probes import code_folders
 from probes.code_ready import SUFFIX
 
 KERNELS = """
@@ -65,6 +66,23 @@ def test_compiled_code_is_loaded_without_the_compiler_and_compiled_with(tmp_path
         path.write_bytes(path.read_bytes()[:99])
     assert run(tmp_path, "in_order") == [[7, 9, 13], [], True, False]  # numba has it too
     assert run(tmp_path, "in_order", NUMBA_CPU_NAME="x86-64") == [[7, 9, 13], ["in_order", "plus"], True, True]
+
+
+def test_changed_kernels_are_compiled_again_wherever_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others' sources change nothing, nor does what was compiled."""
+    monkeypatch.setattr(code_folders, "HERE", tmp_path / "probes")
+    for package in ("probes", "tracer", "analysis/compare"):
+        (tmp_path / package).mkdir(parents=True)
+    told = [code_folders.state.__wrapped__()]
+    for number, (file, changes) in enumerate(
+        [("probes/decode.py", True), ("tracer/ways.py", True), ("analysis/compare/ranks.py", True), ("analysis/words.py", False),
+         ("probes/compiled/jit-0/kept.py", False), ("analysis/__pycache__/ways.py", False)]
+    ):  # fmt: skip
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{'from probes.jit import kernel' if 'words' not in file else ''}  # {number}")
+        told.append(code_folders.state.__wrapped__())
+        assert (told[-1] != told[-2]) == changes, file
 
 
 def test_code_for_recent_processors_is_for_those_alone() -> None:

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from analysis.cache.digests import Digests
+from probes.code_folders import sources
 from probes.dissect import find_tshark
 from tracer.bundle_files import STANDARD_INPUT, BundleError, find_files
 
@@ -57,7 +58,7 @@ def program() -> list[str]:
     """What hopline is here: its sources, and the libraries that make and read numbers."""
     digest = hashlib.sha256()
     root = Path(__file__).resolve().parents[2]
-    for source in sorted(path for package, kinds in _SOURCES.items() for path in (root / package).rglob("*") if path.suffix in kinds):
+    for source in sorted(path for package, kinds in _SOURCES.items() for path in sources(package, kinds)):
         digest.update(f"{source.relative_to(root)}\n".encode() + source.read_bytes())
     return [digest.hexdigest(), platform.python_version(), version("numpy")]
 
