@@ -93,7 +93,7 @@ _RECORD: Schema = {
     "translations": {"type": "array", "items": _TRANSLATION}, "hops": {"type": "array", "items": _HOP},
     "packets": _object({"original": {"type": "integer"}, "reply": {"type": "integer"}}), "handshake_ns": _MAYBE_NS,
     "retransmissions": {"type": "integer"}, "losses": {"type": "array", "items": _LOSS},
-    "latency": _object({"total_ns": _NS, "network_ns": _MAYBE_NS, "server_ns": _MAYBE_NS, "uncertainty_ns": _MAYBE_NS}),
+    "latency": _object({"total_ns": _MAYBE_NS, "network_ns": _MAYBE_NS, "server_ns": _MAYBE_NS, "uncertainty_ns": _MAYBE_NS}),
     "evidence": _TEXTS, "parent_evidence": _TEXTS, "confidence": _SHARE, "candidates": {"type": "array", "items": _TUPLE},
     "last_seen_at": _MAYBE_TEXT, "refusal": _or_null(_REFUSAL), "verdict": _or_null(_VERDICT), "problems": _TEXTS,
 }  # fmt: skip
@@ -113,7 +113,7 @@ _PART = _object(
 )  # fmt: skip
 _LATENCY = _object(
     {
-        "total_ns": _NS, "network_ns": _MAYBE_NS, "server_ns": _MAYBE_NS, "self_ns": _MAYBE_NS, "uncertainty_ns": _MAYBE_NS,
+        "total_ns": _MAYBE_NS, "network_ns": _MAYBE_NS, "server_ns": _MAYBE_NS, "self_ns": _MAYBE_NS, "uncertainty_ns": _MAYBE_NS,
         "shares": _or_null(_object(dict.fromkeys(SHARES, _NS))), "parts": {"type": "array", "items": _PART},
     }
 )  # fmt: skip

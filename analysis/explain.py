@@ -89,10 +89,8 @@ class Explainer:
         lines += [*_hops(record, "reply", first[1]), *_failure(record)]
         besides = [*self._calls(request), *self._perhaps(request), *self._waits(connection, record["losses"])]
         lines = _in_time(lines, besides)
-        took = record["latency"]["total_ns"]
-        resolution = record["latency"]["uncertainty_ns"]
         lines.append(Line("end", record["status"], record["end_ns"], ("last packet" if exchange is None else "last byte",),
-                          took, resolution, took > resolution, self._last(connection, request)))  # fmt: skip
+                          *_took(record), self._last(connection, request)))  # fmt: skip
         return Story(record, connection, request, lines, depth)
 
     def connection(self, connection: int) -> Story:
@@ -113,7 +111,8 @@ class Explainer:
             besides.append(Line("connect", text, start, ("handshake",), shaken, self._resolution, shaken > self._resolution,
                                 _source(record["hops"])))  # fmt: skip
         lines = _in_time([*lines, *_failure(record)], [*besides, *self._waits(connection, record["losses"])])
-        lines.append(Line("end", record["status"], end, ("last packet",), end - start, self._resolution, end - start > self._resolution,
+        took = end - start
+        lines.append(Line("end", record["status"], end, ("last packet",), took or None, self._resolution, took > self._resolution,
                           self._last(connection, None)))  # fmt: skip
         return Story(record, connection, whole[0] if whole else None, lines)
 
@@ -153,11 +152,11 @@ class Explainer:
         lookup, likely = self._found.parents.lookups.get(request, (-1, 0.0))
         if lookup >= 0:
             asked = self._recorder.record(lookup)
-            took, answered = asked["latency"], self._found.requests.exchange(lookup)
+            answered = self._found.requests.exchange(lookup)
             told = answered.answers.get("addresses", "") if answered else ""
             text = f"{asked['id']} {_name(asked)}{f': {told}' if told else ''}"
-            yield Line("lookup", text, asked["start_ns"], ("resolved-address", f"confidence {likely:.3f}"), took["total_ns"],
-                       took["uncertainty_ns"], took["total_ns"] > took["uncertainty_ns"], _source(asked["hops"]))  # fmt: skip
+            yield Line("lookup", text, asked["start_ns"], ("resolved-address", f"confidence {likely:.3f}"),
+                       *_took(asked), _source(asked["hops"]))  # fmt: skip
         number, parts = int(self._table["number"][request]), record["latency"]["parts"]
         if number:
             yield Line("connect", f"none: request {number + 1} on {record['connection']}, which was open", None, ("same connection",))
@@ -183,11 +182,10 @@ class Explainer:
         return [hop | {"time_ns": self._align(hop["node"], hop["time_ns"])} for hop in record["hops"]]
 
     def _call(self, kind: str, child: Record, why: tuple[str, ...]) -> Line:
-        took, asked = child["latency"], what(child)
+        asked = what(child)
         to = who(child["server"]) if asked in ("?", "direct") else asked
         text = f"{child['id']} {_name(child)} to {to}"
-        return Line(kind, text, child["start_ns"], why or (child["protocol"],), took["total_ns"], took["uncertainty_ns"],
-                    took["total_ns"] > took["uncertainty_ns"], _source(child["hops"]))  # fmt: skip
+        return Line(kind, text, child["start_ns"], why or (child["protocol"],), *_took(child), _source(child["hops"]))  # fmt: skip
 
     def _calls(self, request: int) -> Iterator[Line]:
         for child in self._recorder.children.get(request, ()):
@@ -232,6 +230,12 @@ def _why(record: Record) -> tuple[str, ...]:
     """Why a call is believed to be its parent's, how sure that is, and who else it might be."""
     others = [f"else {each['id']} ({each['confidence']:.3f})" for each in record["parent_candidates"]]
     return (*record["parent_evidence"], f"confidence {record['parent_confidence']:.3f}", *others)
+
+
+def _took(record: Record) -> tuple[int | None, int | None, bool | None]:
+    """How long it took, how far that may be off (ns), and whether it is longer than that; None where it is not known."""
+    took, apart = record["latency"]["total_ns"], record["latency"]["uncertainty_ns"]
+    return (None, None, None) if took is None else (took, apart, took > apart)
 
 
 def _walked(steps: Sequence[Record]) -> str:

@@ -35,8 +35,8 @@ def kind_of(record: Record) -> Record:
 
 
 def measured(record: Record) -> Iterator[tuple[str, int]]:
-    """The name and the length (ns) of all that was measured of a connection; one moment, if it was all that was seen, is no length."""
-    if record["latency"]["total_ns"]:
+    """The name and the length (ns) of all that was measured of a connection."""
+    if record["latency"]["total_ns"] is not None:
         yield TOTAL, record["latency"]["total_ns"]
     if record["handshake_ns"] is not None:
         yield HANDSHAKE, record["handshake_ns"]

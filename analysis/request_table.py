@@ -56,7 +56,7 @@ def _cells(record: Record, depth: int, first_ns: int, *, wide: bool) -> dict[str
         "Operation": f"{'  ' * (depth - 1)}└ " * (depth > 0) + plain(record["operation"] or record["protocol"]),
         "Service": what(record, brief=not wide), "Server": who(record["server"], brief=not wide), "NAT": nat(record),
         "Status": short(plain(record["status"]), LONGEST_STATUS if wide else SHORT_STATUS),
-        "Total": duration(record["latency"]["total_ns"] or None), "Time went to": time_went(record),
+        "Total": duration(record["latency"]["total_ns"]), "Time went to": time_went(record),
     }  # fmt: skip
 
 

@@ -155,6 +155,8 @@ class RequestRecorder:
     def _problems(self, exchange: Exchange, place: int) -> Iterator[str]:
         if exchange.problem:
             yield exchange.problem
+        if exchange.request_start < 0:
+            yield "the request was not captured: its response was"
         if self._unanswered[place] == GOT:
             yield "the response was not captured: its client acknowledged it"
 
@@ -273,11 +275,11 @@ class RequestRecorder:
         between = None if apart < 0 else apart + resolution
         spent = None if doors.arrival is None or doors.done is None else doors.done - doors.arrival
         below = [(self._columns["start_ns"][child], self._columns["end_ns"][child]) for child in self.children.get(request, ())]
-        total = doors.end - doors.start
+        total = self._total(request, row)
         # the packet that walks the rules: a connection's SYN, or the first datagram of a flow that was not there before
         opens = row["number"] == 0 and (row["exchange"] < 0 or PROTOCOL_NAMES.get(self._protocols[row["connection"]]) == "udp")
         return {
-            "total_ns": total, "network_ns": None if spent is None else total - spent, "server_ns": spent,
+            "total_ns": total, "network_ns": None if spent is None or total is None else total - spent, "server_ns": spent,
             "self_ns": None if spent is None else spent - covered(below, doors.arrival or 0, doors.done or 0), "uncertainty_ns": resolution,
             "shares": shares(request, self._doors, lambda each: self.children.get(each, [])) if request not in self.parent else None,
             "parts": [
@@ -285,6 +287,13 @@ class RequestRecorder:
                 *self._nat(self._rewritten.get(request, ()), resolution, first_packet=opens), *self._waits(record, row, resolution),
             ],
         }  # fmt: skip
+
+    def _total(self, request: int, row: Row) -> int | None:
+        """How long it took; None where its request or its response was not captured, and nobody waited, or where all was one moment."""
+        exchange = self.found.requests.exchange(request)
+        asked = exchange is None or exchange.request_start >= 0
+        ended = exchange is None or row["answer_ns"] >= 0 or row["end_ns"] > max(row["start_ns"], row["sent_ns"])
+        return row["end_ns"] - row["start_ns"] or None if asked and ended else None
 
     def _before(self, request: int, row: Row, whole: Record, client: str | None, resolution: int) -> list[Record]:
         """What had to happen before anything could be asked: a name looked up, the connection opened."""

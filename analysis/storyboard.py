@@ -76,7 +76,7 @@ def _line(line: Line, start_ns: int, indent: str) -> Text:
 
 def _took(line: Line) -> str:
     """How long it took, how far that may be off, and whether that says anything."""
-    if line.took_ns is None or (line.kind == "end" and not line.took_ns):  # it was seen at one moment only
+    if line.took_ns is None:
         return ""
     apart = "?" if line.uncertainty_ns is None else duration(line.uncertainty_ns)
     return f"  {duration(line.took_ns)} ± {apart}{', not separable' if line.separable is False else ''}"

@@ -35,7 +35,11 @@ REQUESTS: Columns = {
     "error": (FLAG, "", "status is a failure: HTTP 400 and above, gRPC other than OK, DNS other than NOERROR and NXDOMAIN, …"),
     "whole": (FLAG, "", "a whole connection in which no request was read: total_ns is how long it lasted"),
     "start": (TIME, "", "first byte of the request at the client's door, on the reference clock"),
-    "total_ns": (NUMBER, "ns", "first byte of the request to last byte of the response, at the client's door"),
+    "total_ns": (
+        NUMBER,
+        "ns",
+        "first byte of the request to last byte of the response, at the client's door; null where either was not captured",
+    ),
     "network_ns": (NUMBER, "ns", "total_ns - server_ns: both ways together, so clocks that differ cancel out"),
     "server_ns": (NUMBER, "ns", "first byte of the request to last byte of the response, at the server's door"),
     "self_ns": (NUMBER, "ns", "server_ns without the time in which children were under way"),

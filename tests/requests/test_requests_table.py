@@ -185,6 +185,19 @@ def test_what_became_of_requests_without_answers(tmp_path: Path) -> None:
     records = sorted(RequestRecorder(found), key=lambda record: (record["connection"], record["start_ns"]))
     assert [record["status"] for record in records] == ["timeout", "closed", "open", "closed", "timeout", "closed"]
     assert [any("not captured" in each for each in record["problems"]) for record in records] == [False, True, False, True, False, True]
+    assert [record["latency"]["total_ns"] is None for record in records] == [False, True, False, True, False, True]
+
+
+def test_how_long_a_response_without_its_request_took_is_not_known(tmp_path: Path) -> None:
+    wire = Wire()
+    web = wire.connection(80).open(0)
+    web.send(1 * MS, "PA", b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n", only=[])
+    web.send(3 * MS, "PA", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", reply=True)
+    web.send(5 * MS, "PA", b"ok", reply=True)
+    (record,) = RequestRecorder(wire.traced(tmp_path))
+    assert (record["status"], record["operation"], record["end_ns"] - record["start_ns"]) == ("200", None, 2 * MS)
+    assert record["problems"] == ["the request was not captured: its response was"]
+    assert (record["latency"]["total_ns"], record["latency"]["network_ns"]) == (None, None)
 
 
 def test_what_was_captured_and_is_no_response_does_not_stand_for_one(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_the_table_fits(width: int, sample: Path) -> None:
 
 def test_what_was_seen_at_one_moment_only_took_nobody_knows_how_long() -> None:
     whole = records_of(SAMPLES / "iptables")[1][0]
-    once = {"total_ns": 0, "server_ns": None, "shares": dict.fromkeys(SHARES, 0)}
+    once = {"total_ns": None, "server_ns": None, "shares": dict.fromkeys(SHARES, 0)}
     record = whole | {"end_ns": whole["start_ns"], "latency": whole["latency"] | once}
     out = Console(width=180)
     with out.capture() as captured:

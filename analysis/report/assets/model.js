@@ -68,7 +68,7 @@ function append(map, key, value) {
   else map.set(key, [value]);
 }
 
-const total = (record) => record.latency?.total_ns || null; // 0 where one moment is all that was seen of it
+const total = (record) => record.latency?.total_ns ?? null;
 const parentOf = (record) => (record.parent === null ? null : (page.records[page.index.get(record.parent)] ?? null));
 const childrenOf = (record) => (page.children.get(record.id) ?? []).map((row) => page.records[row]);
 const isSlow = (record) => total(record) !== null && total(record) >= page.slowAbove.get(record.protocol);
