@@ -6,7 +6,7 @@ so a new field of a record needs no change here. `assets/columns.js` reads what 
 
 from __future__ import annotations
 
-import json
+from itertools import chain, repeat
 from typing import Any
 
 from analysis.terminal import plain
@@ -31,11 +31,11 @@ class Packer:
 
     def column(self, values: Values, name: str = "") -> Column:
         """`values` (JSON values, None where unknown) as one of the shapes that assets/columns.js reads; None where all are unknown."""
-        kinds = {type(value) for value in values} - {type(None)}
+        kinds = set(map(type, values)) - {type(None)}
         if not kinds:
             return None
         if kinds == {str}:
-            return {"shape": "text", "codes": [-1 if value is None else self._code(value) for value in values]}
+            return {"shape": "text", "codes": self._texts(values)}
         if kinds == {dict}:
             return self._distinct(values) or self._struct(values)
         if kinds == {list}:
@@ -44,23 +44,31 @@ class Packer:
             return {"shape": "times", "steps": self._steps(values)}
         return {"shape": "values", "values": [plain(value) if isinstance(value, str) else value for value in values]}
 
-    def _code(self, text: str) -> int:
-        return self._codes.setdefault(text, len(self._codes))
+    def _texts(self, values: Values) -> list[int]:
+        for text in dict.fromkeys(values):
+            if text is not None:
+                self._codes.setdefault(text, len(self._codes))
+        return list(map(self._codes.get, values, repeat(-1)))
 
     def _distinct(self, values: Values) -> Column:
         """Each distinct value once, and which one every row has; None where that would not halve the rows."""
         sample = values[:: max(1, len(values) // SAMPLE)]
-        if len({json.dumps(value) for value in sample}) > len(sample) // 2 and len(values) > SAMPLE:
+        if len(set(map(repr, sample))) > len(sample) // 2 and len(values) > SAMPLE:
             return None
-        codes: dict[str, int] = {}
-        rows = [-1 if value is None else codes.setdefault(json.dumps(value), len(codes)) for value in values]
-        if 2 * len(codes) > len(values):
+        codes: dict[str, int] = {}  # by a text that tells 1 from true
+        rows: list[int] = []
+        kept: Values = []
+        for value in values:
+            code = -1 if value is None else codes.setdefault(repr(value), len(kept))
+            if code == len(kept):
+                kept.append(value)
+            rows.append(code)
+        if 2 * len(kept) > len(values):
             return None
-        kept = [json.loads(text) for text in codes]
         return {"shape": "distinct", "rows": rows, "of": self._struct(kept) if isinstance(kept[0], dict) else self._lists(kept)}
 
     def _struct(self, values: Values) -> Column:
-        keys = dict.fromkeys(key for value in values if value is not None for key in value)
+        keys = dict.fromkeys(chain.from_iterable(value for value in values if value is not None))
         present = [int(value is not None) for value in values]
         fields = {key: self.column([None if value is None else value.get(key) for value in values], key) for key in keys}
         return {"shape": "struct", "fields": fields, "present": None if all(present) else present}

@@ -47,5 +47,8 @@ def _script_hash(script: str) -> str:
 
 
 def _compressed(some: str) -> str:
-    """Compressed (gzip) and in base64, the same for the same text: no character of it means anything to HTML."""
-    return base64.b64encode(gzip.compress(some.encode(), 9, mtime=0)).decode()
+    """Compressed (gzip) and in base64, the same for the same text: no character of it means anything to HTML.
+
+    At most, which takes six times as long, a page would be 3 % smaller.
+    """
+    return base64.b64encode(gzip.compress(some.encode(), 6, mtime=0)).decode()
