@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,19 @@ def test_words_lead_with_the_verdict_and_end_with_what_the_sides_are(hopline: Ho
     assert "record both sides on the same kernel" in run.out
     assert re.search(r"^ ?kernel +6\.1\.0-56-amd64 +6\.1\.0-56-amd64 +6\.18\.\S+", run.out, re.MULTILINE)
     assert "load balancing in ipvs" in run.out
+
+
+def test_a_terminal_is_told_how_far_it_is(hopline: Hopline, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, list[int]] = {}
+
+    @contextlib.contextmanager
+    def steps() -> Iterator[Callable[[str, int, int], None]]:
+        yield lambda what, done, _total: told.setdefault(what, []).append(done)
+
+    monkeypatch.setattr(command, "steps", steps)
+    assert hopline("compare", A, B).code == OK
+    assert list(told) == ["ipvs: chance", "ipvs: sizes"]  # no half of a sample has twelve connections
+    assert all(done == list(range(1, len(done) + 1)) for done in told.values())
 
 
 def test_a_page_is_written_beside_the_words(hopline: Hopline, tmp_path: Path) -> None:
