@@ -30,9 +30,10 @@ def sources(package: str, kinds: tuple[str, ...] = (".py",)) -> Iterator[Path]:
 def state() -> str:
     """The name of these sources' folders: a digest of every file that machine code may be made of."""
     digest = hashlib.blake2b(digest_size=8)
+    mine, live = f"{HERE}{os.sep}", f"{HERE / 'live'}{os.sep}"
     for source in sorted(path for package in ("probes", "tracer", "analysis") for path in sources(package)):
         content = source.read_bytes()
-        if (HERE in source.parents and HERE / "live" not in source.parents) or b"probes.jit" in content:
+        if b"probes.jit" in content or (str(source).startswith(mine) and not str(source).startswith(live)):
             digest.update(content)
     return f"jit-{digest.hexdigest()}"
 
