@@ -163,3 +163,19 @@ def test_connections_that_are_alike_go_the_way_that_each_would_alone(traced: Tra
     assert alone.problems == shared.problems
     for one, other in ((alone.connections, shared.connections), (alone.translations, shared.translations), (alone.hops, shared.hops)):
         assert {name: column.tolist() for name, column in one.items()} == {name: column.tolist() for name, column in other.items()}
+
+
+@pytest.mark.parametrize(
+    ("first", "client"),
+    [
+        pytest.param(("10.0.0.2:8080", "10.0.0.1:40000"), "10.0.0.1:40000", id="a-port-that-sockets-get-by-themselves"),
+        pytest.param(("10.0.0.1:40000", "10.0.0.2:8080"), "10.0.0.1:40000", id="which-spoke-first"),
+        pytest.param(("10.0.0.2:80", "10.0.0.1:2862"), "10.0.0.1:2862", id="a-well-known-port"),
+        pytest.param(("10.0.0.1:2862", "10.0.0.2:8080"), "10.0.0.1:2862", id="a-masquerade-s-port"),
+        pytest.param(("10.0.0.2:40001", "10.0.0.1:40000"), "10.0.0.2:40001", id="two-of-a-kind"),
+    ],
+)
+def test_whose_connection_it_is_without_a_handshake(first: tuple[str, str], client: str) -> None:
+    found = traced_rows([packet(0, *first, seq=100, ack=900, length=5), packet(1, *reversed(first), seq=900, ack=105, length=5)])
+    (original,) = found.connections["original"].tolist()
+    assert str(tuple_of(found, original)).partition(" > ")[0] == client

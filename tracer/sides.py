@@ -10,6 +10,7 @@ from probes.schema import Array, Table
 from tracer.sightings import SCTP_INIT, SCTP_INIT_ACK
 
 WELL_KNOWN = 1024
+EPHEMERAL = 32768  # the first port that sockets get by themselves: net.ipv4.ip_local_port_range
 
 
 def client_side(
@@ -19,7 +20,8 @@ def client_side(
 
     `leg` is each sighting's; of each leg there are its connection and whether its flow is `turned` there: a sighting's side (0 or 1) is
     whether it runs backward, if not turned. A SYN comes from the client, a SYN-ACK from the server (SCTP: INIT, INIT ACK; ICMP: echo
-    request). Without one the lower well-known port is the server's; without that the first packet is the client's.
+    request). Without one the lower port is the server's where it is well-known, or none that sockets get by themselves and the other is;
+    else the first packet is the client's.
     """
     votes, guesses = np.zeros(count, "i8"), np.zeros(count, "i8")  # negative: side 0 is the client
     handshake = np.zeros(count, bool)
@@ -58,10 +60,9 @@ def _vote(  # noqa: PLR0913, PLR0917 - columns
             votes[which] += sent_by if opens else -sent_by
             handshake[which] = True
         source, destination = sport[codes[row]], dport[codes[row]]
-        if destination < source and destination < WELL_KNOWN:
-            guesses[which] += sent_by
-        elif source < destination and source < WELL_KNOWN:
-            guesses[which] -= sent_by
+        lower, higher = min(source, destination), max(source, destination)
+        if lower < higher and (lower < WELL_KNOWN or lower < EPHEMERAL <= higher):
+            guesses[which] += sent_by if lower == destination else -sent_by
         lowest[which] = min(lowest[which], wide(codes[row]))
         if time_ns[row] < first_ns[which]:
             first_ns[which], first_side[which] = time_ns[row], side
