@@ -188,6 +188,19 @@ def test_what_became_of_requests_without_answers(tmp_path: Path) -> None:
     assert [record["latency"]["total_ns"] is None for record in records] == [False, True, False, True, False, True]
 
 
+def test_who_acknowledges_answers_between_questions_did_not_give_up(tmp_path: Path) -> None:
+    """No answer was captured: of an unknown protocol, all that its client says is one question, and the last is goodbye."""
+    wire = Wire()
+    talk = wire.connection().open(0)
+    for at in (1 * MS, 4 * MS):
+        talk.send(at, "PA", b"\x01question")
+        talk.send(at + 1 * MS, "PA", b"\x02answer", reply=True, only=[])
+    talk.send(7 * MS, "PA", b"\x03bye")
+    talk.send(8 * MS, "FA")
+    (record,) = RequestRecorder(wire.traced(tmp_path))
+    assert (record["protocol"], record["status"], record["latency"]["total_ns"]) == ("exchange", "closed", None)
+
+
 def test_how_long_a_response_without_its_request_took_is_not_known(tmp_path: Path) -> None:
     wire = Wire()
     web = wire.connection(80).open(0)

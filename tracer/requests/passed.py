@@ -132,7 +132,7 @@ def at_client(
 
 
 def _unanswered(traced: Reconstruction, found: Dissection) -> Array:
-    """Passed.unanswered: what the client acknowledged in the end, against what it had acknowledged when it asked.
+    """Passed.unanswered: what the client acknowledged in the end, against what it had acknowledged when it began to ask.
 
     Who gave up ended the connection (FIN) before its server did, where its first packet was seen. One number more is the server's FIN.
     What it got is its response only if that was not captured: else it would have been read.
@@ -143,8 +143,8 @@ def _unanswered(traced: Reconstruction, found: Dissection) -> Array:
     if not len(asked):
         return told
     segments, connection = found.segments, carried[asked]
-    last_place = np.array([exchanges[row].request_end - 1 for row in asked.tolist()], "i8")
-    question = _anywhere(segments, connection, np.zeros(len(asked), "u1"), last_place)
+    place = np.array([exchanges[row].request_start for row in asked.tolist()], "i8")
+    question = _anywhere(segments, connection, np.zeros(len(asked), "u1"), place)
     theirs = np.isin(segments["connection"], connection)
     here = np.flatnonzero(theirs & (segments["node"] == traced.connections["first_node"][segments["connection"]]))
     here = here[np.argsort(segments["time_ns"][here], kind="stable")]
