@@ -50,3 +50,10 @@ def test_a_capture_may_be_called_by_its_interface(name: str, interface: str, tmp
     (tmp_path / name).write_bytes(pcap([ethernet(ip4("10.0.0.1", "10.0.0.2", tcp(1, 2, "S")))]))
     bundle = read_bundle([tmp_path])
     assert [(point.node, point.interface) for point in bundle.points] == [("node-a", interface)]
+
+
+def test_captures_without_a_packet_are_no_copies_of_one_another(tmp_path: Path) -> None:
+    for name in ("node-a.pcap", "node-a.pcap1", "node-b.pcap"):
+        (tmp_path / name).write_bytes(pcap([]))
+    bundle = read_bundle([tmp_path])
+    assert (sorted(bundle.captures), bundle.problems) == (["node-a.pcap", "node-a.pcap1", "node-b.pcap"], [])

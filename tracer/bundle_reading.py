@@ -30,6 +30,7 @@ from tracer.captures import READERS
 if TYPE_CHECKING:
     from tracer.rules import ProxyRules
 
+HEADER_BYTES = 24  # a pcap file without a packet, as rotations end with: it is like any other
 _Read = TypeVar("_Read")
 
 
@@ -75,10 +76,10 @@ class Reading:
         for path in self.files[CAPTURE]:
             size = path.stat().st_size if path.is_file() else -1 - len(sizes)
             sizes.setdefault(size, []).append(path)
-        for paths in sizes.values():
+        for size, paths in sizes.items():
             seen: dict[bytes, Path] = {}
             for path in sorted(paths, key=lambda path: (len(path.name), path)):  # a copy's name is the longer one
-                digest = b"" if len(paths) == 1 or not path.is_file() else _digest(path)
+                digest = b"" if len(paths) == 1 or size <= HEADER_BYTES else _digest(path)
                 if digest and digest in seen:
                     what = f"has the same content as {seen[digest].name}"
                     self.problems.append(Problem(str(path), what, "it was read once; remove the copy", None, "note"))
