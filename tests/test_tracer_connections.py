@@ -7,7 +7,7 @@ import pytest
 from wire import Row, datagram, packet, tuple_of
 from wire import traced as traced_rows
 
-from probes.decode.numbers import IN, OUT
+from probes.decode.numbers import IN, OUT, SYN
 from probes.schema import size
 from tracer import ways
 from tracer.pipeline import reconstruct
@@ -93,18 +93,30 @@ def test_a_connection_seen_from_its_middle_has_its_well_known_port_as_server() -
 DATA = packet(10, C, S, seq=101, ack=9101, length=50, tsval=1010)
 
 
-def _routed(us: int) -> list[Row]:
+def _later(us: int, row: Row = DATA, **columns: int) -> Row:
+    return row | {"time_ns": row["time_ns"] + 1000 * us} | columns
+
+
+def _routed(us: int, ip_id: int) -> list[Row]:
     """DATA that goes by the same interface twice, slowly."""
-    return [DATA | {"time_ns": DATA["time_ns"] + 1000 * (us + after), "ttl": ttl} for after, ttl in ((0, 64), (400, 63))]
+    return [_later(us + after, ttl=ttl, ip_id=ip_id) for after, ttl in ((0, 64), (400, 63))]
+
+
+_SIX = DATA | {"ip_id": 0}  # as IPv6 has none
+_ACCEPTED = packet(1, S, C, "SA", seq=9100, ack=101, ip_id=0)
 
 
 AGAIN: tuple[tuple[str, list[Row], int], ...] = (
     ("nothing", [DATA], 0),
     ("the same bytes later", [DATA, DATA | {"time_ns": DATA["time_ns"] + 10**9, "tsval": 2010, "ip_id": 4242}], 1),
-    ("a copy: the same packet captured twice", [DATA, DATA | {"time_ns": DATA["time_ns"] + 10_000}], 0),
-    ("routed out of the interface it came in by", _routed(0), 0),
-    ("the same, and sent again within one tick of the stamp", [*_routed(0), *_routed(900)], 1),
-    ("sent again within one tick of the stamp", [DATA, DATA | {"time_ns": DATA["time_ns"] + 500_000}], 1),
+    ("a copy: the same packet captured twice", [_SIX, _later(10, _SIX)], 0),
+    ("copies on their way through a node, slowly", [DATA, _later(30), _later(5_000)], 0),
+    ("the same of what accepts a connection", [packet(0, C, S, "S", seq=100), _ACCEPTED, _later(90, _ACCEPTED)], 0),
+    ("what accepts a connection, sent again at once", [packet(0, C, S, "S", seq=100), _ACCEPTED, _later(147, _ACCEPTED)], 1),
+    ("routed out of the interface it came in by", _routed(0, 7), 0),
+    ("the same, and sent again within one tick of the stamp", [*_routed(0, 7), *_routed(900, 8)], 1),
+    ("sent again within one tick of the stamp", [DATA, _later(500, ip_id=4242)], 1),
+    ("the same without IP IDs", [_SIX, _later(500, _SIX)], 1),
     ("a keepalive", [DATA, packet(9000, C, S, seq=150, ack=9101, length=1)], 0),
     ("new bytes", [DATA, packet(20, C, S, seq=151, ack=9101, length=50)], 0),
     ("three SYNs", [packet(ms, C, S, "S", seq=100) for ms in (0, 1000, 3000)], 2),
@@ -113,7 +125,7 @@ AGAIN: tuple[tuple[str, list[Row], int], ...] = (
 
 @pytest.mark.parametrize(("rows", "count"), [case[1:] for case in AGAIN], ids=[case[0] for case in AGAIN])
 def test_what_was_sent_again(rows: list[Row], count: int) -> None:
-    found = traced_rows([*handshake(0), *rows] if rows[0] is DATA else rows)
+    found = traced_rows(rows if rows[0]["tcp_flags"] & SYN else [*handshake(0), *rows])
     assert found.connections["retransmissions"].tolist() == [count]
     assert size(found.losses) == count
 

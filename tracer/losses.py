@@ -20,6 +20,8 @@ from tracer.schema import LOSSES
 
 _MODULUS = 1 << 32
 COPY_NS = 20_000  # the same packet twice at one point within this time was captured twice; nobody learns of a loss so fast
+SYN_COPY_NS = 100_000  # the same of a SYN, which is sent again after a second; a server may answer it, and then send its answer again
+COPY_BY_ID_NS = 200_000_000  # the same of what has the same IP ID, too: it is another one in what is sent again
 
 
 class _Sent(NamedTuple):
@@ -41,7 +43,8 @@ def _sent_again(  # noqa: PLR0913, PLR0917 - columns
     """For sightings in `order`, by leg and time: `before[i]` is the last one before i that carried its bytes, -1 where i brings new ones.
 
     A SYN counts as one byte; a single byte of payload may be a keepalive. A packet that a node routes out of the interface by which it came
-    in is there twice, however long that takes: with a lower TTL the second time.
+    in is there twice, however long that takes: with a lower TTL the second time. So is one in a capture that does not tell interfaces
+    apart: what is sent again has another IP ID, if it has one.
     """
     newest, top_end = np.full(2, -1), np.zeros(2, np.int64)
     for place in range(len(order)):
@@ -67,7 +70,8 @@ def _sent_again(  # noqa: PLR0913, PLR0917 - columns
             carried = _length(earlier, payload_bytes, tcp_flags)
             if forward[other] == forward[at] and (start - wide(seq[earlier])) % _MODULUS < carried:
                 alike = tsval[earlier] == tsval[row] and ip_id[earlier] == ip_id[row]
-                copy = times[at] - times[other] < COPY_NS or ttl[row] < ttl[earlier]
+                within = COPY_BY_ID_NS if ip_id[row] else SYN_COPY_NS if tcp_flags[row] & SYN else COPY_NS
+                copy = times[at] - times[other] < within or ttl[row] < ttl[earlier]
                 before[place] = -1 if alike and copy else back
                 break
             back -= 1
