@@ -26,7 +26,7 @@ RUNS = (
     (*HOPLINE, "synth", "--output", MADE, "--requests", "200", "--rate", "20000", "--proxies", "no-ids"),  # so many that parents compete
     (*HOPLINE, "trace", MADE, "--json"),
     (*HOPLINE, "trace", MADE, "--json", "--l4-only", "--partitions", "2"),
-    (*HOPLINE, "compare", "sample_pcaps/iptables", "sample_pcaps/nftables"),
+    (*HOPLINE, "compare", "sample_pcaps/iptables", "sample_pcaps/iptables"),
 )
 
 
