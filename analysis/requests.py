@@ -145,6 +145,7 @@ class RequestRecorder:
             record |= {
                 "protocol": exchange.protocol, "operation": exchange.operation,
                 "status": exchange.status or self._without_answer(exchange, row["exchange"], whole),
+                "last_seen_at": None if self._unanswered[row["exchange"]] == GOT else whole["last_seen_at"],
                 "host": said.get("host"), "problems": [*whole["problems"], *self._problems(exchange, row["exchange"])],
             }  # fmt: skip
         if record["host"] is None and record["tls"] is not None:

@@ -191,7 +191,9 @@ def test_what_became_of_requests_without_answers(tmp_path: Path) -> None:
 def test_who_acknowledges_answers_between_questions_did_not_give_up(tmp_path: Path) -> None:
     """No answer was captured: of an unknown protocol, all that its client says is one question, and the last is goodbye."""
     wire = Wire()
-    talk = wire.connection().open(0)
+    talk = wire.connection()
+    for flags, reply in (("S", False), ("SA", True), ("A", False)):
+        talk.send(0, flags, reply=reply, only=[] if reply else ALL)
     for at in (1 * MS, 4 * MS):
         talk.send(at, "PA", b"\x01question")
         talk.send(at + 1 * MS, "PA", b"\x02answer", reply=True, only=[])
@@ -199,6 +201,7 @@ def test_who_acknowledges_answers_between_questions_did_not_give_up(tmp_path: Pa
     talk.send(8 * MS, "FA")
     (record,) = RequestRecorder(wire.traced(tmp_path))
     assert (record["protocol"], record["status"], record["latency"]["total_ns"]) == ("exchange", "closed", None)
+    assert (record["packets"]["reply"], record["last_seen_at"]) == (0, None), "it got where it went"
 
 
 def test_how_long_a_response_without_its_request_took_is_not_known(tmp_path: Path) -> None:
