@@ -178,8 +178,10 @@ def _pod_network(built: Lab, node: Node, *, bridge_nf: bool) -> None:
 def _plug(built: Lab, node: Node, pod: Pod, lengths: Addresses) -> None:
     here, there, veth = built.name(node.name), built.name(pod.name), f"veth-{pod.name}"
     _ip([
-        f"link add {veth} mtu {MTU} type veth peer name eth0 mtu {MTU} netns {there}", f"link set {veth} master cni0 up",
+        f"link add {veth} mtu {MTU} type veth peer name eth0 address {pod.mac} mtu {MTU} netns {there}", f"link set {veth} master cni0 up",
         f"link set dev {veth} type bridge_slave hairpin on",
+        # to a neighbour not heard of for half a minute, what the bridge translates goes by way of cni0 (br_nf_pre_routing_finish_bridge)
+        *(f"neigh add {address} lladdr {pod.mac} dev cni0 nud permanent" for address in pod.addresses),
     ], here)  # fmt: skip
     _ip([
         "link set lo up", f"addr add {pod.addresses[0]}/{lengths[0]} dev eth0", f"addr add {pod.addresses[1]}/{lengths[1]} dev eth0 nodad",

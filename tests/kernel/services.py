@@ -47,6 +47,10 @@ class Pod:
     number: int
 
     @property
+    def mac(self) -> str:
+        return f"02:00:0a:f4:{NODES[self.node].number:02x}:{self.number:02x}"
+
+    @property
     def addresses(self) -> Addresses:
         node = NODES[self.node].number
         return f"10.244.{node}.{self.number}", f"fd00:10:244:{node}::{self.number}"
