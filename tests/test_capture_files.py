@@ -270,7 +270,7 @@ def test_merged_captures_count_points_and_outer_rows_through() -> None:
 def test_captures_in_one_table_are_what_they_were(moves: bool, small_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columns, "SMALL_BYTES", small_bytes)
     if not moves:
-        monkeypatch.setattr(pages, "_mremap", lambda: None)
+        monkeypatch.setattr(pages, "_calls", lambda: None)
     long = pcap([sll2(ip4("10.0.0.1", "10.0.0.2", udp(4789, 4789, b"\x08" + bytes(7) + frame))) for frame in ETHERNET_FRAMES * 100], SLL2)
     for files in ([], [long], [long, FILES["pcapng, sections of both orders"], pcap([]), long]):
         table, ranges = line_up([read(file) for file in files])
