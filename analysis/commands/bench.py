@@ -17,6 +17,7 @@ from analysis.commands.arguments import Command
 from analysis.commands.interrupts import EXIT_INTERRUPTED, SIGNALS
 from analysis.commands.options import EXIT_INPUT, EXIT_PROBLEMS, EXIT_USAGE, fail
 from analysis.commands.output import printing, refuse_existing, write_page
+from probes.processors import PROCESSORS
 
 if TYPE_CHECKING:
     from probes.live.proxy_bench.plan import Given, Plan
@@ -185,6 +186,6 @@ def _machine() -> dict[str, Any]:
     """Where it was measured. Read at the end: the load is that of the measurement itself, too."""
     models = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
-        "kernel": os.uname().release, "processors": len(os.sched_getaffinity(0)),
+        "kernel": os.uname().release, "processors": PROCESSORS,
         "processor": models[0] if models else os.uname().machine, "load": os.getloadavg()[1],
     }  # fmt: skip

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from probes.processors import PROCESSORS
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 Progress = Callable[[int, int], None]  # how many are done, of how many
 Steps = Callable[[str, int, int], None]  # the same, of what
-PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def side_by_side(work: Callable[[Piece], Result], pieces: Sequence[Piece], progress: Progress) -> list[Result]:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from probes.processors import PROCESSORS
+
 MEMORY_PER_BYTE = 5  # of a capture with packets of 96 bytes; larger ones need less
 COMPRESSED = 5  # a capture shrinks to a fifth
 
@@ -15,7 +17,7 @@ FORKS = sys.platform == "linux"  # elsewhere forked processes may not use the sy
 
 def processors() -> int:
     """How many forked processes have a processor each."""
-    return len(os.sched_getaffinity(0)) if FORKS else 1
+    return PROCESSORS if FORKS else 1
 
 
 def fits(captures: Iterable[Path]) -> bool:

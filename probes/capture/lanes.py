@@ -6,14 +6,15 @@ Python's.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+from probes.processors import PROCESSORS
+
 MOST = 4  # finding a chunk takes an eighth of the time, and only one does it at a time
-LANES = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST)
+LANES = min(PROCESSORS, MOST)
 
 Lane = TypeVar("Lane")  # what one thread works in
 Chunk = TypeVar("Chunk")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 from collections.abc import Callable, Mapping, MutableSequence, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
@@ -15,6 +14,7 @@ from probes.dissect.exchanges import read
 from probes.dissect.feed import Piece
 from probes.dissect.messages import Reading
 from probes.dissect.tshark import known_protocols
+from probes.processors import PROCESSORS
 
 MOST_PROCESSES = 8
 LEAST_PIECES = 4000  # for a process: it and its tshark take a quarter of a second to start
@@ -45,7 +45,7 @@ def read_side_by_side(
     processes: int | None = None,
 ) -> Reading:
     """What `read` reads, by as many `processes` as there are processors (and work) for, or as asked for: it is the same for any number."""
-    count = min(len(os.sched_getaffinity(0)), MOST_PROCESSES, len(pieces) // LEAST_PIECES) if processes is None else processes
+    count = min(PROCESSORS, MOST_PROCESSES, len(pieces) // LEAST_PIECES) if processes is None else processes
     if count < 2 or not _FORKS:
         return read(pieces, protocols, keys=keys, progress=progress)
     known_protocols()  # asked once, for all

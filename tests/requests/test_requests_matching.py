@@ -127,7 +127,7 @@ def test_any_number_of_threads_finds_the_same(processors: int, monkeypatch: pyte
     monkeypatch.setattr(rivals, "LEAST_AT_ONCE", 10)
     found = []
     for number in (1, processors):
-        monkeypatch.setattr(rivals, "_PROCESSORS", number)
+        monkeypatch.setattr(rivals, "PROCESSORS", number)
         found.append(marginals(*graph.columns(idle_as_weight=True), graph.rivals()))
         found.append(ways.shares(*graph.columns(idle_as_weight=False), likely, graph.rivals()))
     assert (found[0] == found[2]).all()

@@ -5,7 +5,6 @@ So each is matched by itself, several at a time where there are processors for i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,12 +13,12 @@ from typing import TypeVar
 
 import numpy as np
 
+from probes.processors import PROCESSORS
 from probes.schema import Array
 
 Share = TypeVar("Share")
 Result = TypeVar("Result")
 LEAST_AT_ONCE = 2000  # pairs, for a thread
-_PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ def labels(call: Array, slot: Array, exclusive: Array) -> Array:
 
 def side_by_side(work: Callable[[Share], Result], shares: Sequence[Share], pairs: int = LEAST_AT_ONCE) -> list[Result]:
     """What the `work` gives for each of all shares, none of which writes to what is another's; by one thread if `pairs` are few."""
-    threads = min(_PROCESSORS, len(shares), 1 + pairs // LEAST_AT_ONCE)
+    threads = min(PROCESSORS, len(shares), 1 + pairs // LEAST_AT_ONCE)
     if threads < 2:
         return list(map(work, shares))
     with ThreadPoolExecutor(threads) as pool:
