@@ -33,7 +33,8 @@ def write_parquet(folder: Path, connections: Records, requests: Records, working
     """
     folder.mkdir(parents=True)
     with ExitStack() as files:
-        writers = {name: files.enter_context(_writer(folder / f"{name}.parquet", frame)) for name, frame in _empty().items()}
+        empty = of_connections([]) | of_requests([], {})
+        writers = {name: files.enter_context(_writer(folder / f"{name}.parquet", frame)) for name, frame in empty.items()}
 
         def write(records: Records, what: str, tables: Callable[[list[Record]], ByName]) -> None:
             done, rest = 0, iter(records)
@@ -51,10 +52,6 @@ def write_parquet(folder: Path, connections: Records, requests: Records, working
 
         write(connections, "tables of connections", connection_tables)
         write(requests, "tables of requests", lambda some: of_requests(some, carried_by))
-
-
-def _empty() -> ByName:
-    return of_connections([]) | of_requests([], {})
 
 
 def _writer(path: Path, frame: Any) -> pq.ParquetWriter:

@@ -73,7 +73,7 @@ def test_any_number_of_threads_gives_the_same_answer(monkeypatch: pytest.MonkeyP
     sides = [of({key: lognormal(37, seed + at) for at, key in enumerate((CONNECT, NAT_FIRST))}, 37) for seed in (1, 11)]
     told = []
     for count in (1, 3):
-        monkeypatch.setattr("analysis.compare.threads.PROCESSORS", count)
+        monkeypatch.setattr("probes.processors.PROCESSORS", count)
         steps: list[tuple[str, int, int]] = []
         told.append(judged(*sides, level=0.95, seed=0, progress=lambda *step, steps=steps: steps.append(step)))
         assert steps == [*(("chance", done, 4) for done in range(1, 5)), ("sizes", 1, 2), ("sizes", 2, 2)]

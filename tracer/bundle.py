@@ -28,6 +28,7 @@ from tracer.bundle_files import (
     ACCOUNT,
     ARCHIVE,
     CAPTURE,
+    CAPTURE_SUFFIX,
     CLUSTER,
     DROPS_FILE,
     LINKS,
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from tracer.archive import Archive
     from tracer.rules import ProxyRules
 
-_SUFFIX = re.compile(r"\.(pcap|pcapng|cap|ntar)\d*(\.gz|\.zst)?$")
 _INTERFACE_NAME = re.compile(r"(?!pcap|cap$|ntar)[A-Za-z]")  # `node-a.eth0.pcap`; not the number or time of a capture that rotates
 
 
@@ -83,7 +83,7 @@ def _named(points: Sequence[ObservationPoint], links: dict[str, dict[int, Link]]
     named = []
     for point in points:
         link = links.get(point.node, {}).get(point.ifindex) if point.ifindex >= 0 else None
-        middle, called = point.file.split(".")[1:-1], _SUFFIX.sub("", point.file.removeprefix(point.node)).lstrip(".-_")
+        middle, called = point.file.split(".")[1:-1], re.sub(CAPTURE_SUFFIX, "", point.file.removeprefix(point.node)).lstrip(".-_")
         if link:
             named.append(replace(point, interface=link.name))
         elif point.interface != "any" or point.link_type in ALL_INTERFACES:

@@ -23,9 +23,10 @@ ARCHIVE_FILE = "archive.json"  # makes a folder an archive
 UNFINISHED_FILE = "archive.unfinished.json"  # until it is one
 
 _PACKED = r"(\.gz|\.zst)?$"
+CAPTURE_SUFFIX = r"\.(pcap|pcapng|cap|ntar)\d*" + _PACKED
 KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (  # the first that fits a file's name tells what it is
     (NETLINK, re.compile(r".*\.conntrack[^.]*\.pcap(ng)?" + _PACKED)),
-    (CAPTURE, re.compile(r".*\.(pcap|pcapng|cap|ntar)\d*" + _PACKED)),
+    (CAPTURE, re.compile(".*" + CAPTURE_SUFFIX)),
     (LEDGER_FILE, re.compile(r".*\.conntrack[^.]*\.(txt|jsonl)" + _PACKED)),
     (SOCKETS_FILE, re.compile(r".*\.sockets\.jsonl" + _PACKED)),
     (THREADS_FILE, re.compile(r".*\.threads\.jsonl" + _PACKED)),

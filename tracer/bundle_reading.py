@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from probes.capture.pcap import HEADER_BYTES
 from probes.conntrack import read_ledger, read_netlink
 from probes.schema import LEDGER, Problem, Table
 from probes.threads import USES, read_uses
@@ -30,7 +31,6 @@ from tracer.captures import READERS
 if TYPE_CHECKING:
     from tracer.rules import ProxyRules
 
-HEADER_BYTES = 24  # a pcap file without a packet, as rotations end with: it is like any other
 _Read = TypeVar("_Read")
 
 
@@ -79,7 +79,7 @@ class Reading:
         for size, paths in sizes.items():
             seen: dict[bytes, Path] = {}
             for path in sorted(paths, key=lambda path: (len(path.name), path)):  # a copy's name is the longer one
-                digest = b"" if len(paths) == 1 or size <= HEADER_BYTES else _digest(path)
+                digest = b"" if len(paths) == 1 or size <= HEADER_BYTES else _digest(path)  # a pcap file without a packet is like any other
                 if digest and digest in seen:
                     what = f"has the same content as {seen[digest].name}"
                     self.problems.append(Problem(str(path), what, "it was read once; remove the copy", None, "note"))

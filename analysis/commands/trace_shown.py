@@ -33,13 +33,13 @@ class Shown:
     """`lines` are the `count` records that were asked for, as JSON (ASCII), in order; `told` is what was and was not seen.
 
     `depths` says how deep below its root each request is, by id; it is None where the records are connections. `tables` gives the records
-    of all connections, then those of all requests.
+    of all connections, then those of all requests; it is None where they were not asked for.
     """
 
     lines: Callable[[], Iterable[bytes]]
     count: int
     told: Record
-    tables: Callable[[], tuple[Records, Records]] = lambda: ([], [])
+    tables: Callable[[], tuple[Records, Records]] | None = None
     depths: dict[str, int] | None = field(default=None)
 
     def records(self, most: int | None) -> Iterator[Record]:
@@ -66,8 +66,9 @@ def connections_and_tables(opened: Opened, filters: Callable[[int], Filters], ho
 
     found, recorder = whole_parts(opened, how)
     summary = told(found.bundle, found.tally)
-    chosen = _chosen(found.lines, filters(summary["first_ns"] or 0))
-    return Shown(chosen, sum(1 for _ in chosen()), summary, lambda: (recorder.connection_records, recorder))
+    asked = filters(summary["first_ns"] or 0)
+    count = sum(1 for _ in _chosen(found.lines(), asked))
+    return Shown(lambda: _chosen(found.lines(), asked), count, summary, lambda: (recorder.connection_records, recorder))
 
 
 def requests_in_parts(opened: Opened, filters: Callable[[int], Filters], min_confidence: float, how: How) -> Shown:
@@ -79,7 +80,7 @@ def requests_in_parts(opened: Opened, filters: Callable[[int], Filters], min_con
 def requests(known: Answers, min_confidence: float, filters: Callable[[int], Filters]) -> Shown:
     """The requests of a bundle."""
     lines, depths, told = known.made(f"records {min_confidence}", partial(_recorded, min_confidence))
-    chosen = list(_chosen(lambda: lines, filters(told["first_ns"] or 0))())
+    chosen = list(_chosen(lines, filters(told["first_ns"] or 0)))
 
     def tables() -> tuple[Records, Records]:
         from analysis.requests import RequestRecorder  # noqa: PLC0415
@@ -90,9 +91,9 @@ def requests(known: Answers, min_confidence: float, filters: Callable[[int], Fil
     return Shown(lambda: chosen, len(chosen), told, tables, depths)
 
 
-def _chosen(lines: Callable[[], Iterable[bytes]], asked: Filters) -> Callable[[], Iterable[bytes]]:
+def _chosen(lines: Iterable[bytes], asked: Filters) -> Iterable[bytes]:
     """Those of the records that were asked for."""
-    return (lambda: (line for line in lines() if asked.accept(json.loads(line)))) if asked.tests() else lines
+    return (line for line in lines if asked.accept(json.loads(line))) if asked.tests() else lines
 
 
 def _recorded(min_confidence: float, found: RequestTrace) -> tuple[list[bytes], dict[str, int], Record]:
@@ -119,6 +120,7 @@ def write_tables(folder: Path, shown: Shown) -> None:
     """All of it as Parquet into a new folder."""
     from analysis.parquet import write_parquet  # noqa: PLC0415
 
+    assert shown.tables is not None
     try:
         with nothing_partial(folder), steps() as working:
             write_parquet(folder, *shown.tables(), working)

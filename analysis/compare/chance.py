@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.compare.questions import Question
-from analysis.compare.threads import Progress, side_by_side, untold
+from probes.processors import Progress, in_threads, untold
 from probes.schema import Array
 
 DEALS = 1999  # (DEALS + 1) x level is whole for 0.9, 0.95, 0.99 (Davison & Hinkley, 1997, 4.2.5)
@@ -48,7 +48,7 @@ class Chance:
 def deviates(questions: Sequence[Question], is_b: Array, progress: Progress = untold) -> Array:
     """How far from even each question comes out: float64 of shape (deals, questions), for `is_b`, bool of shape (deals, clusters)."""
     found = np.zeros((len(is_b), len(questions)))
-    for place, (_, z) in enumerate(side_by_side(lambda question: question.lean(is_b), questions, progress)):
+    for place, (_, z) in enumerate(in_threads(lambda question: question.lean(is_b), questions, progress=progress)):
         found[:, place] = np.abs(z)
     return found
 

@@ -10,11 +10,10 @@ from analysis.compare.claims import CLOCKS, DIFFERS, PERHAPS, REFUSED, SAME, SMA
 from analysis.compare.clusters import FEWEST
 from analysis.compare.confounders import Confounder, confounders, mix
 from analysis.compare.controls import cautions, machines
-from analysis.compare.judging import answerable, drift, judged
+from analysis.compare.judging import Steps, answerable, drift, judged, unseen
 from analysis.compare.samples import METRICS, RECORDING, Measured
 from analysis.compare.side import Side
 from analysis.compare.spread import corrected
-from analysis.compare.threads import Steps, unseen
 
 Json = dict[str, Any]
 SCHEMA = 1

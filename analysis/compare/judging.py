@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -16,12 +16,17 @@ from analysis.compare.questions import SLOWEST, TYPICAL, Question, questions
 from analysis.compare.ranks import shift
 from analysis.compare.samples import METRICS, Key, Measured, Sample
 from analysis.compare.shares import difference, share
-from analysis.compare.threads import Steps, side_by_side, unseen
+from probes.processors import in_threads
 from probes.schema import Array
 
 HALVED = 999  # deals for a side's own halves
 NO_RATIO = 0.25  # share of values at or below zero (less than a tick) from which the ranks of ratios mean nothing
+Steps = Callable[[str, int, int], None]  # what is done, how much of it, and of how much
 _Answer = tuple[Claim, Question, float]  # with how far chance takes the question, at the level asked for
+
+
+def unseen(_what: str, _done: int, _total: int) -> None:
+    """Nobody watches."""
 
 
 def judged(a: Measured, b: Measured, *, level: float, seed: int, families: int = 1, progress: Steps = unseen) -> list[Claim]:
@@ -42,7 +47,7 @@ def judged(a: Measured, b: Measured, *, level: float, seed: int, families: int =
         if id(question) in told:
             claim.p, claim.p_together, bound = told[id(question)]
             by_key.setdefault(question.key, []).append((claim, question, bound))
-    side_by_side(partial(_answer, is_b=is_b, late=late, level=level, seed=seed), list(by_key.values()), partial(progress, "sizes"))
+    in_threads(partial(_answer, is_b=is_b, late=late, level=level, seed=seed), list(by_key.values()), progress=partial(progress, "sizes"))
     return claims
 
 

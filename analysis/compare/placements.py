@@ -1,7 +1,7 @@
 """Where values stand among those of the other side, summed by cluster: machine code that goes through sorted values once.
 
-All is in whole numbers of float64 (exact below 2^53), which come out the same in any order: a placement is twice the number of values
-below, and once those that are equal, so that it is one of 2 x n.
+Placements and their sums are whole numbers in float64 (exact below 2^53), which come out the same in any order: a placement is twice the
+number of values below, and once those that are equal, so that it is one of 2 x n. Squares of sums are rounded, and added up by cluster.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from enumerated import Graph, any_graph, forest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from probes import processors as processors_
 from tracer.requests.parents import candidates as candidates_
 from tracer.requests.parents import exact, matching, order, rivals, sampling, ways
 from tracer.requests.parents.candidates import candidates
@@ -127,7 +128,7 @@ def test_any_number_of_threads_finds_the_same(processors: int, monkeypatch: pyte
     monkeypatch.setattr(rivals, "LEAST_AT_ONCE", 10)
     found = []
     for number in (1, processors):
-        monkeypatch.setattr(rivals, "PROCESSORS", number)
+        monkeypatch.setattr(processors_, "PROCESSORS", number)
         found.append(marginals(*graph.columns(idle_as_weight=True), graph.rivals()))
         found.append(ways.shares(*graph.columns(idle_as_weight=False), likely, graph.rivals()))
     assert (found[0] == found[2]).all()

@@ -6,14 +6,13 @@ So each is matched by itself, several at a time where there are processors for i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
 
-from probes.processors import PROCESSORS
+from probes.processors import in_threads
 from probes.schema import Array
 
 Share = TypeVar("Share")
@@ -68,8 +67,4 @@ def labels(call: Array, slot: Array, exclusive: Array) -> Array:
 
 def side_by_side(work: Callable[[Share], Result], shares: Sequence[Share], pairs: int = LEAST_AT_ONCE) -> list[Result]:
     """What the `work` gives for each of all shares, none of which writes to what is another's; by one thread if `pairs` are few."""
-    threads = min(PROCESSORS, len(shares), 1 + pairs // LEAST_AT_ONCE)
-    if threads < 2:
-        return list(map(work, shares))
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, shares))
+    return in_threads(work, shares, 1 + pairs // LEAST_AT_ONCE)
