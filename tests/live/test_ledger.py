@@ -24,6 +24,7 @@ from probes.live.refusals import BpfError, lacking
 from probes.live.segments import Segments
 from probes.schema import LEDGER, Problem, Table, size, take
 
+from .collected import until
 from .datagram_load import RULES
 
 NEW, DESTROY, DUMP = 1, 3, 0
@@ -108,13 +109,20 @@ def in_order(table: Table) -> Table:
     return take({name: table[name] for name in columns}, np.lexsort([table[name] for name in columns]))
 
 
+def listens(process: int) -> bool:
+    """Whether one of its sockets is in a group of conntrack's (NETLINK_NETFILTER: 12)."""
+    sockets = [line.split() for line in Path(f"/proc/{process}/net/netlink").read_text().splitlines()[1:]]
+    own = {str(path.readlink()) for path in Path(f"/proc/{process}/fd").iterdir()}
+    return any(socket[1] == "12" and int(socket[3], 16) and f"socket:[{socket[-1]}]" in own for socket in sockets)
+
+
 def both_listen(place: Place, ledger: Ledger, text: Path) -> bool:
     """Traffic that `ledger` hears, and `conntrack`, which writes `text`; whether that lost nothing: it does when it has to wait."""
     with text.open("wb") as out:
         command = ["ip", "netns", "exec", place.name, "conntrack", "-E", "-b", "8388608", "-o", "timestamp,id"]
         printing = subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE)
-        time.sleep(0.5)
         try:
+            until(lambda: listens(printing.pid))
             place.run("sh", "-ec", TRAFFIC)
             drain(ledger, 50)
         finally:
