@@ -40,7 +40,7 @@ def made(
 
 def told_of_two() -> dict[str, object]:
     samples = made(17.3) + made(0.0, mode="nftables", seed=1)
-    bare = [each for each in made(0.0, start_ns=700.0) if each.target == "random"]
-    samples += [replace(each, mode=BASELINE, established_ns=each.established_ns * 0.6) for each in bare]
+    bare = [each for each in made(0.0, start_ns=700.0) if (each.services, each.target) == (SIZES[0], "random")]
+    samples += [replace(each, mode=BASELINE, services=0, established_ns=each.established_ns * 0.6) for each in bare]
     loads = [Programmed(mode, 101, what, 7_000_000, 5_000_000) for mode in PLAN.modes for what in ("load", "change")]
     return document(PLAN, [*samples, *loads, Cost(np.linspace(200, 400, 31), 190.0)], {"ipvs": "no <module>"}, MACHINE)

@@ -22,6 +22,8 @@ from probes.live.proxy_bench import caches
 from probes.live.proxy_bench.plan import Sample
 from probes.live.proxy_bench.rounds import spread
 
+NONE = np.empty(0, "i8")
+
 
 @pytest.mark.parametrize("slope_ns", [0.0, 0.3, 5.4, 17.3])
 @pytest.mark.parametrize("warm_ns", [0.0, 1500.0])
@@ -94,6 +96,22 @@ def test_bursts_beside_other_work_count_as_what_they_would_have_been_without() -
     assert abs(found.slope_ns - 5.4) < 0.4
 
 
+def test_packets_that_were_held_up_move_a_round_no_further_than_they_would_one_service() -> None:
+    """In one round a fifth of the packets to random Services take 30 µs more, as if pages had to be found again."""
+    chance = np.random.default_rng(3)
+    quiet = [each for each in made(17.3) if (each.services, each.target) == (1009, "random")]
+    held = [
+        replace(each, first_ns=each.first_ns + 30_000 * (chance.random(len(each.first_ns)) < 0.2)) if each.round == 1 else each
+        for each in quiet
+    ]
+    (before,), (after,) = cells(quiet), cells(held)
+    plain = [np.median(np.concatenate([each.first_ns for each in some if each.round == 1])) for some in (quiet, held)]
+    assert plain[1] > 1.1 * plain[0]
+    assert before.spread < 0.03
+    assert after.spread < 0.04
+    assert abs(after.first_ns[0] / before.first_ns[0] - 1) < 0.03
+
+
 def test_what_has_nothing_to_do_with_first_packets_hardly_moves_them() -> None:
     chance = np.random.default_rng(3)
     samples = [replace(each, emptied_ns=150_000 * (1 + chance.random())) for each in made(5.4)]
@@ -101,7 +119,7 @@ def test_what_has_nothing_to_do_with_first_packets_hardly_moves_them() -> None:
         assert abs(cell.first_ns[0] / expected.unlevelled_first_p50_ns - 1) < 0.02
 
 
-@pytest.mark.parametrize("change", [{"emptied_ns": np.nan}, {"established_ns": np.empty(0, "i8")}, {"first_ns": np.empty(0, "i8")}])
+@pytest.mark.parametrize("change", [{"emptied_ns": np.nan}, {"established_ns": NONE}, {"first_ns": NONE, "position": NONE}])
 def test_a_burst_of_which_something_is_unknown_is_kept(change: dict[str, Any]) -> None:
     samples = made(5.4)
     samples[0] = replace(samples[0], **change)
@@ -114,8 +132,7 @@ def test_of_few_bursts_nothing_is_told() -> None:
 
 
 def test_what_was_not_paired_is_counted_and_what_is_missing_is_null() -> None:
-    empty = np.empty(0, "i8")
-    lost = Sample("iptables-nft", 7, "last", 0, 23, empty, empty, empty, 150_000.0)
+    lost = Sample("iptables-nft", 7, "last", 0, 23, NONE, NONE, NONE, 150_000.0)
     (cell,) = cells([lost])
     assert (cell.sent, cell.paired) == (23, 0)
     told = document(PLAN, [lost], {}, MACHINE)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.proxy_bench.levels import by_cell, levelled, median, slowed
+from analysis.proxy_bench.levels import by_cell, levelled, median, relative, slowed
 from probes.live.proxy_bench.plan import BASELINE, Sample
 from probes.schema import Array
 
@@ -18,9 +18,9 @@ SHARES = (0.5, 0.95, 0.99)
 class Cell:
     """Times in ns, at the cell's quiet level; except in cells of BASELINE, the median of packets without rules, at its, is taken off.
 
-    A round's median is of all its connections, p50 the median of the rounds'; p95 and p99 are of all connections. `spread` is the
-    largest of the rounds' medians less the smallest, as a share of p50. `unlevelled_` is the same of what was measured, whatever else
-    the machine did. NaN: none.
+    A round's median is that of all its connections, as if each went to the cell's middle Service (`levels.relative`), p50 the median of
+    the rounds'; p95 and p99 are of all connections. `spread` is the largest of the rounds' medians less the smallest, as a share of p50.
+    `unlevelled_` is the same of what was measured, whatever else the machine did. NaN: none.
     """
 
     mode: str
@@ -47,48 +47,44 @@ class _Base:
     established_ns: float
 
 
-NOTHING = _Base(0.0, 0.0)
+NOTHING, UNKNOWN = _Base(0.0, 0.0), _Base(np.nan, np.nan)
 
 
 def cells(samples: Iterable[Sample]) -> list[Cell]:
     """A cell for each mode, number of Services and target, in the order of their first sample."""
     measured = by_cell(samples)
     levels = [levelled(bursts) for bursts in measured]
-    base, unlevelled_base = _baselines(levels), _baselines(measured)
+    base, unlevelled_base = _baseline(levels), _baseline(measured)
     return [_cell(*both, base, unlevelled_base) for both in zip(measured, levels, strict=True)]
 
 
 def by_mode(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
     """Each mode's samples, each at its cell's quiet level and without what the same packets take without rules; the baseline left out."""
     levels = [levelled(bursts) for bursts in by_cell(samples)]
-    base = _baselines(levels)
+    off = _baseline(levels) or NOTHING
     found: dict[str, list[Sample]] = {}
     for bursts in levels:
         for each in bursts if bursts[0].mode != BASELINE else ():
-            off = base.get(each.services, NOTHING)
             found.setdefault(each.mode, []).append(
                 replace(each, first_ns=each.first_ns - off.first_ns, established_ns=each.established_ns - off.established_ns)
             )
     return dict(sorted(found.items()))
 
 
-def _baselines(cells: Iterable[Sequence[Sample]]) -> dict[int, _Base]:
-    """What packets take that meet no rules, by the number of Services that the other nodes had meanwhile."""
-    return {
-        bursts[0].services: _Base(*(median(_medians(bursts, later=later)) for later in (False, True)))
-        for bursts in cells
-        if bursts[0].mode == BASELINE
-    }
+def _baseline(cells: Iterable[Sequence[Sample]]) -> _Base | None:
+    """What packets take that meet no rules; None where nobody measured it."""
+    bare = next((bursts for bursts in cells if bursts[0].mode == BASELINE), None)
+    return None if bare is None else _Base(*(median(_medians(bare, later=later)) for later in (False, True)))
 
 
-def _cell(measured: Sequence[Sample], level: Sequence[Sample], base: Mapping[int, _Base], unlevelled_base: Mapping[int, _Base]) -> Cell:
+def _cell(measured: Sequence[Sample], level: Sequence[Sample], base: _Base | None, unlevelled_base: _Base | None) -> Cell:
     one = measured[0]
-    off, unlevelled_off = ((NOTHING if one.mode == BASELINE else each.get(one.services, NOTHING)) for each in (base, unlevelled_base))
+    off, unlevelled_off = (NOTHING if one.mode == BASELINE else each or NOTHING for each in (base, unlevelled_base))
     first = [each.first_ns - off.first_ns for each in level]
     established = [each.established_ns - off.established_ns for each in level]
     medians = [each - off.first_ns for each in _medians(level)]
     unlevelled = [each - unlevelled_off.first_ns for each in _medians(measured)]
-    known = base.get(one.services, _Base(np.nan, np.nan))
+    known = base or UNKNOWN
     return Cell(
         one.mode, one.services, one.target,
         (median(medians), *_tails(first)), (median(_medians(level, later=True)) - off.established_ns, *_tails(established)),
@@ -99,13 +95,16 @@ def _cell(measured: Sequence[Sample], level: Sequence[Sample], base: Mapping[int
 
 
 def _medians(bursts: Sequence[Sample], *, later: bool = False) -> list[float]:
-    """Of each round, the median of its bursts together: one slow burst of many moves it less than the mean of theirs."""
+    """Of each round, the median of its bursts together: one slow burst of many moves it less than the mean of theirs.
+
+    Of first packets, the cell's median times that of how slow they were for where their Services are.
+    """
+    whole = 1.0 if later else median(np.concatenate([each.first_ns for each in bursts]))
     found: dict[int, list[Array]] = {}
-    for each in bursts:
-        times = each.established_ns if later else each.first_ns
+    for each, times in zip(bursts, [each.established_ns for each in bursts] if later else relative(bursts), strict=True):
         if len(times):
             found.setdefault(each.round, []).append(times)
-    return [float(np.median(np.concatenate(each))) for each in found.values()]
+    return [whole * float(np.median(np.concatenate(each))) for each in found.values()]
 
 
 def _spread(medians: Sequence[float]) -> float:

@@ -1,10 +1,10 @@
 """Bursts as they would have been had the rest of the machine been equally quiet in all of a cell: analysis of covariance.
 
 What slows a burst is known beside it, by packets that are not asked about. A sibling thread of the same core slows later packets as it
-does first ones; what others take of shared caches and memory, the emptying of caches as well. In each cell, the logarithm of a burst's
-median is fitted to those of both, and each burst is moved along that line to the cell's quiet level: what the quietest tenth of its
-bursts had of each. Later packets are told as they are at that level. Nothing is told of levels that no burst had, and nothing is left
-out. (R. A. Fisher, Statistical Methods for Research Workers, 4th edition, 1932.)
+does first ones; what others take of shared caches and memory, the emptying of caches as well. In each cell, the logarithm of how slow a
+burst was is fitted to those of both, and each burst is moved along that line to the cell's quiet level: what the quietest tenth of its
+bursts had of each. Later packets are told as they are at that level. Nothing is told of levels that no burst had, and nothing is left out.
+(R. A. Fisher, Statistical Methods for Research Workers, 4th edition, 1932.)
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from probes.schema import Array
 
 QUIET_SHARE = 0.1  # of a cell's bursts
 FEWEST = 20  # bursts: of fewer, two slopes would tell more of chance than of the machine
+PARTS = 30  # of positions
 LEAST_NS = 100.0  # a median below this is as good as another
 SLOWED = 1.1  # times the quiet level
 HUBER, TIMES = 2.0, 20  # medians of how far bursts are from the line (1.345 standard deviations); iterations
@@ -35,12 +36,26 @@ def by_cell(samples: Iterable[Sample]) -> list[list[Sample]]:
 def levelled(bursts: Sequence[Sample]) -> list[Sample]:
     """The bursts of one cell at its quiet level: their times are less (f8)."""
     told = _told(bursts)
-    factors = _factors(np.array([median(each.first_ns) for each in bursts]), told)
+    factors = _factors(np.array([median(each) for each in relative(bursts)]), told)
     later = np.ones(len(bursts)) if len(bursts) < FEWEST else _quiet(told)[0] / told[:, 0]
     return [
         replace(each, first_ns=each.first_ns * one, established_ns=each.established_ns * other)
         for each, one, other in zip(bursts, factors, later, strict=True)
     ]
+
+
+def relative(bursts: Sequence[Sample]) -> list[Array]:
+    """Each burst's first packets' times (f8), as shares of the median of all of the cell's to Services at such positions.
+
+    What holds some packets up hardly moves the median of that. The median of times it moves by as many positions as there are such
+    packets, and near and far Services differ by far more than packets to one of them do.
+    """
+    times, position = (np.concatenate([getattr(each, name) for each in bursts]) for name in ("first_ns", "position"))
+    order = np.lexsort((times, position))
+    usual: Array = np.empty(len(times))
+    for near in np.array_split(order, PARTS if len(np.unique(position)) > 1 else 1):
+        usual[near] = median(times[near])
+    return np.split(times / usual, np.cumsum([len(each.first_ns) for each in bursts])[:-1])
 
 
 def slowed(bursts: Sequence[Sample]) -> int:
@@ -54,16 +69,16 @@ def _told(bursts: Sequence[Sample]) -> Array:
     return np.array([[median(each.established_ns), each.emptied_ns] for each in bursts])
 
 
-def _factors(times_ns: Array, told_ns: Array) -> Array:
-    """What to multiply each burst's times by (f8), from its median (n) and what is told of the machine beside it (n, kinds).
+def _factors(shares: Array, told_ns: Array) -> Array:
+    """What to multiply each burst's times by (f8), from how slow it was (n) and what is told of the machine beside it (n, kinds).
 
     More of anything else never makes packets faster: a kind that seems to is left out.
     """
     told = np.log(np.maximum(told_ns[:, np.isfinite(told_ns).any(axis=0)], LEAST_NS))
-    times = np.log(np.maximum(times_ns, LEAST_NS))
+    times = np.log(shares)
     usable = np.isfinite(times) & np.isfinite(told).all(axis=1)
     if usable.sum() < FEWEST:
-        return np.ones(len(times))
+        return np.ones(len(shares))
     from_quiet = told - _quiet(told[usable])
     kinds = np.flatnonzero(np.ptp(told[usable], axis=0) > 0)
     while len(kinds):
@@ -72,7 +87,7 @@ def _factors(times_ns: Array, told_ns: Array) -> Array:
             slower: Array = np.nan_to_num(from_quiet[:, kinds]) @ slopes
             return np.exp(-slower)
         kinds = kinds[slopes >= 0]
-    return np.ones(len(times))
+    return np.ones(len(shares))
 
 
 def _slopes(x: Array, y: Array) -> Array:

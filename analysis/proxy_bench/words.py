@@ -64,14 +64,11 @@ def about(told: Json) -> str:
 def summary(told: Json) -> list[str]:
     """What the figures say, a line each: fits, the baseline that was taken off, what the instrument costs, what is missing."""
     lines = [_line(each) + _bend(each, told["cells"]) for each in told["fits"]]
-    cells = [*told["baseline"], *told["cells"]]
-    base = sorted(cell["baseline_first_p50_ns"] for cell in cells if cell["baseline_first_p50_ns"] is not None)
-    later = sorted(cell["baseline_established_p50_ns"] for cell in cells if cell["baseline_established_p50_ns"] is not None)
-    if base:
-        lines.append(
-            f"taken off: what the same node takes without rules, {time(base[len(base) // 2])} for a first packet, "
-            f"{time(later[len(later) // 2])} for a later one"
-        )
+    lines += [
+        f"taken off: what the same node takes without rules, {time(each['first_p50_ns'])} for a first packet, "
+        f"{time(each['established_p50_ns'])} for a later one"
+        for each in told["baseline"]
+    ]
     instrument = told["instrument"]
     if instrument and instrument["per_sighting_ns"] is not None:
         interval = "" if instrument["low_ns"] is None else f" ({instrument['low_ns']:.0f} to {instrument['high_ns']:.0f})"

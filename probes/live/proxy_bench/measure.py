@@ -1,16 +1,14 @@
-"""The whole measurement: every size, every mode, rounds in turn; what comes out are arrays of times, and no judgement of them."""
+"""The whole measurement: each size and mode has a node, rounds go over all; what comes out are arrays of times, and no judgement."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
-import numpy as np
-
 from probes.live.kube_proxy.model import ServicePort
-from probes.live.proxy_bench.fronts import Fronts
+from probes.live.proxy_bench.fronts import Front, Fronts
 from probes.live.proxy_bench.place import CLIENT, ENDPOINTS, NODE, Place, front_of, generated
-from probes.live.proxy_bench.plan import BASELINE, TARGETS, Found, Given, Plan, Say
+from probes.live.proxy_bench.plan import BASELINE, Found, Given, Plan, Say
 from probes.live.proxy_bench.programming import Programmed, timed
 from probes.live.proxy_bench.road import road
 from probes.live.proxy_bench.rounds import bursts, cost
@@ -39,35 +37,31 @@ def measure(plan: Plan, say: Say, given: Given | None = None) -> Iterator[Found]
     """
     if given is not None:
         plan = given.plan(plan)
-    chance = np.random.default_rng(plan.seed)
-    steps, done = len(plan.services) * (len(plan.modes) + len(plan.turns()) * (len(TARGETS) * len(plan.modes) + 1)), 0
+    steps, done = len(plan.services) * len(plan.modes) + len(plan.turns()) * plan.cells, 0
     with ExitStack() as stack:
-        places: dict[str, Place] = {}
+
+        def place(mode: str, size: int, fronts: Sequence[Front]) -> Place:
+            return Place(f"{mode}-{size}", mode, CLIENT if given is None else given.client, fronts, stack, plan.caches)
+
+        places: dict[tuple[str, int], Place] = {}
         for size in plan.services:
             before, after = generated(size, plan.endpoints)
-            fronts = [front_of(service) for service in after]
-            if not places:
-                say("building namespaces", 0, steps)
-                for number, mode in enumerate((BASELINE, *plan.modes)):
-                    theirs = fronts if given is None else given.fronts[mode if mode != BASELINE else plan.modes[0]]
-                    places[mode] = Place(str(number), mode, CLIENT if given is None else given.client, theirs, stack, plan.caches)
             for mode in plan.modes:
                 say(f"{size:,} Services, {mode}: loading rules", done, steps)
+                fronts = [front_of(service) for service in before] if given is None else given.fronts[mode]
+                here = places[mode, size] = place(mode, size, fronts)
                 if given is None:
-                    yield from _program(places[mode], size, before, after)
+                    yield from _program(here, size, before, after)
                 else:
-                    yield _load(places[mode], size, given.texts[mode])
+                    yield _load(here, size, given.texts[mode])
                 done += 1
-            if given is None:
-                places[BASELINE].fronts = Fronts(fronts)
-            for sample in bursts(plan, size, places, chance):
-                say(f"{size:,} Services: {sample.mode}, round {sample.round + 1} of {plan.rounds}", done, steps)
-                done += 1
-                yield sample
-            for mode in plan.modes:
-                run(places[mode].road, MODES[mode].unload)
+        bare = place(BASELINE, 0, next(reversed(places.values())).fronts.fronts)
+        for sample in bursts(plan, {(BASELINE, 0): bare, **places}):
+            say(f"round {sample.round + 1} of {plan.rounds}: {sample.services:,} Services, {sample.mode}", done, steps)
+            done += 1
+            yield sample
         say("the instrument's own cost", steps, steps)
-        yield cost(places[BASELINE])
+        yield cost(bare)
 
 
 def _load(place: Place, size: int, texts: Texts) -> Programmed:
@@ -81,7 +75,6 @@ def _program(place: Place, size: int, before: Sequence[ServicePort], after: Sequ
     """Load the rules of `before`, then turn them into those of `after`."""
     mode = MODES[place.mode]
     texts, changed = mode.texts(NODE, before), mode.texts(NODE, after)
-    place.fronts = Fronts([front_of(service) for service in before])
     yield _load(place, size, texts)
     place.fronts = Fronts([front_of(service) for service in after])
     yield _timed(place, size, "change", mode.change(texts, changed))

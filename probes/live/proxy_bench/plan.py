@@ -31,6 +31,11 @@ class Plan:
     seed: int
     caches: str = COLD
 
+    @property
+    def cells(self) -> int:
+        """How many are measured at each turn, the baseline among them."""
+        return len(self.modes) * len(self.services) * len(TARGETS) + 1
+
     def turns(self) -> list[tuple[int, int]]:
         """(round, connections) of each of a cell's bursts, in order."""
         each = min(TURNS, self.connections // self.rounds)
@@ -57,8 +62,8 @@ class Given:
 class Sample:
     """One burst. Of the packets that were paired: `first_ns` (i8) of SYNs with each one's `position` (i8), `established_ns` (i8).
 
-    Times are from the client's side of the node to the server's side. `mode` is BASELINE where the node has no rules. `emptied_ns` is the
-    median of how long emptying the caches took before each connection (NaN: they were left warm).
+    Times are from the client's side of the node to the server's side. `mode` is BASELINE, with no Services, where the node has no rules.
+    `emptied_ns` is the median of how long emptying the caches took before each connection (NaN: they were left warm).
     """
 
     mode: str

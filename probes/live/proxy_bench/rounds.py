@@ -17,23 +17,25 @@ GOLDEN = (5**0.5 - 1) / 2  # multiples of it, less their whole part, lie evenly 
 COST_PAIRS, COST_BURST = 31, 200
 
 
-def bursts(plan: Plan, size: int, places: Mapping[str, Place], chance: np.random.Generator) -> Iterator[Sample]:
-    """Every mode and target, and the baseline, at each turn, in an order by chance.
+def bursts(plan: Plan, places: Mapping[tuple[str, int], Place]) -> Iterator[Sample]:
+    """Every mode, number of Services (the keys of `places`) and target, and the baseline, at each turn, in an order by chance.
+
+    So a round takes a fifth of the whole time: what disturbs a machine for seconds is no more than a part of any round of any cell.
 
     A random Service is another one in each burst, as long as there are others. Long and short ways through the rules follow one another
     alike in every round and mode: what one leaves in the caches is what the next finds there.
     """
-    cells = [(name, target) for name in plan.modes for target in TARGETS] + [(BASELINE, TARGETS[0])]
-    turns = plan.turns()
-    drawn = {name: itertools.count() for name in places}
+    cells = [(key, target) for key in places for target in (TARGETS[:1] if key[0] == BASELINE else TARGETS)]
+    turns, chance = plan.turns(), np.random.default_rng(plan.seed)
+    drawn = {key: itertools.count() for key in places}
     for turn, (number, count) in enumerate(turns):
-        for name, target in (cells[at] for at in chance.permutation(len(cells)).tolist()):
-            last = len(places[name].fronts) - 1
+        for key, target in (cells[at] for at in chance.permutation(len(cells)).tolist()):
+            last = len(places[key].fronts) - 1
             order = np.random.default_rng((plan.seed, turn % (len(turns) // plan.rounds)))
             warm, wanted = (
-                spread(last + 1, some, next(drawn[name]), order) if target == "random" else np.full(some, last) for some in (WARM_UP, count)
+                spread(last + 1, some, next(drawn[key]), order) if target == "random" else np.full(some, last) for some in (WARM_UP, count)
             )
-            yield _burst(name, size, target, number, places[name], warm, wanted)
+            yield _burst(key, target, number, places[key], warm, wanted)
 
 
 def spread(services: int, count: int, number: int, chance: np.random.Generator) -> Array:
@@ -45,15 +47,15 @@ def spread(services: int, count: int, number: int, chance: np.random.Generator) 
     return chance.permutation(np.minimum(found, services - 1))
 
 
-def _burst(mode: str, size: int, target: str, number: int, place: Place, warm: Array, wanted: Array) -> Sample:
+def _burst(key: tuple[str, int], target: str, number: int, place: Place, warm: Array, wanted: Array) -> Sample:
     """Connections to the Services at positions `wanted`, after those at `warm`."""
-    direct = mode == BASELINE
+    direct = key[0] == BASELINE
     with undisturbed():
         place.forget()
         place.burst(warm, direct=direct)
         burst = place.burst(wanted, direct=direct)
     emptied_ns = float(np.median(burst.emptied_ns))
-    return Sample(mode, size, target, number, len(wanted), burst.first_ns, burst.position, burst.established_ns, emptied_ns)
+    return Sample(*key, target, number, len(wanted), burst.first_ns, burst.position, burst.established_ns, emptied_ns)
 
 
 def cost(place: Place) -> Cost:
