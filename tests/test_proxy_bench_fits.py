@@ -56,17 +56,29 @@ def test_the_same_samples_give_the_same_interval() -> None:
     assert fit("iptables-nft", made(5.4), 7) == fit("iptables-nft", made(5.4), 7)
 
 
-def test_a_disturbed_round_moves_no_median() -> None:
-    quiet = {(each.services, each.target): each for each in cells(made(0.0))}
-    samples = made(0.0)
+def test_a_disturbed_round_moves_no_median_and_is_seen() -> None:
+    """Of one cell: of the others nothing changes."""
+    quiet, samples = cells(made(0.0)), made(0.0)
+    for sample in samples:
+        if sample.round == 3 and (sample.services, sample.target) == (101, "last"):
+            sample.first_ns[:] = 3 * sample.first_ns
+    for cell, before in zip(cells(samples), quiet, strict=True):
+        disturbed = (cell.services, cell.target) == (101, "last")
+        assert abs(cell.first_ns[0] / before.first_ns[0] - 1) < 0.03
+        assert before.spread < 0.05
+        assert (cell.spread > 1) == disturbed
+        assert cell.first_ns[2] > 0
+
+
+def test_what_slows_every_cell_down_at_a_time_is_the_machine() -> None:
+    samples = made(5.4)
     for sample in samples:
         if sample.round == 3:
-            sample.first_ns[:] = 3 * sample.first_ns
-    for cell in cells(samples):
-        before = quiet[cell.services, cell.target]
+            sample.first_ns[:] = 2 * sample.first_ns
+    for cell, before in zip(cells(samples), cells(made(5.4)), strict=True):
         assert abs(cell.first_ns[0] / before.first_ns[0] - 1) < 0.03
-        assert cell.spread > 1 > 10 * before.spread / 2
-        assert cell.first_ns[2] > 0
+        assert cell.spread < 0.06
+        assert cell.unlevelled_spread > 0.9
 
 
 def slower(sample: Sample, core: float, memory: float) -> Sample:
@@ -92,7 +104,7 @@ def test_bursts_beside_other_work_count_as_what_they_would_have_been_without() -
         assert abs(cell.established_ns[0] / expected.established_ns[0] - 1) < 0.1
         assert cell.slowed_bursts > 20
         assert (cell.sent, cell.paired) == (expected.sent, expected.paired)
-    found = fit("iptables-nft", [each for bursts in by_cell(samples) for each in levelled(bursts)])
+    found = fit("iptables-nft", [each for bursts in levelled(by_cell(samples)) for each in bursts])
     assert abs(found.slope_ns - 5.4) < 0.4
 
 

@@ -53,14 +53,14 @@ NOTHING, UNKNOWN = _Base(0.0, 0.0), _Base(np.nan, np.nan)
 def cells(samples: Iterable[Sample]) -> list[Cell]:
     """A cell for each mode, number of Services and target, in the order of their first sample."""
     measured = by_cell(samples)
-    levels = [levelled(bursts) for bursts in measured]
+    levels = levelled(measured)
     base, unlevelled_base = _baseline(levels), _baseline(measured)
     return [_cell(*both, base, unlevelled_base) for both in zip(measured, levels, strict=True)]
 
 
 def by_mode(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
     """Each mode's samples, each at its cell's quiet level and without what the same packets take without rules; the baseline left out."""
-    levels = [levelled(bursts) for bursts in by_cell(samples)]
+    levels = levelled(by_cell(samples))
     off = _baseline(levels) or NOTHING
     found: dict[str, list[Sample]] = {}
     for bursts in levels:

@@ -1,9 +1,10 @@
 """Bursts as they would have been had the rest of the machine been equally quiet in all of a cell: analysis of covariance.
 
 What slows a burst is known beside it, by packets that are not asked about. A sibling thread of the same core slows later packets as it
-does first ones; what others take of shared caches and memory, the emptying of caches as well. In each cell, the logarithm of how slow a
-burst was is fitted to those of both, and each burst is moved along that line to the cell's quiet level: what the quietest tenth of its
-bursts had of each. Later packets are told as they are at that level. Nothing is told of levels that no burst had, and nothing is left out.
+does first ones; what others take of shared caches and memory, the emptying of caches as well; and what slows the machine slows all other
+cells' bursts of the same turn. In each cell, the logarithm of how slow a burst was is fitted to those of all three, and each burst is moved
+along that line to the cell's quiet level: what the quietest tenth of its bursts had of each. Later packets are told as they are at that
+level. Nothing is told of levels that no burst had, and nothing is left out.
 (R. A. Fisher, Statistical Methods for Research Workers, 4th edition, 1932.)
 """
 
@@ -33,15 +34,29 @@ def by_cell(samples: Iterable[Sample]) -> list[list[Sample]]:
     return [sorted(bursts, key=lambda each: each.round) for bursts in found.values()]
 
 
-def levelled(bursts: Sequence[Sample]) -> list[Sample]:
-    """The bursts of one cell at its quiet level: their times are less (f8)."""
+def levelled(cells: Sequence[Sequence[Sample]]) -> list[list[Sample]]:
+    """The bursts of each cell at its quiet level: their times are less (f8)."""
+    slow = [np.log([median(each) for each in relative(bursts)]) for bursts in cells]
+    return [_levelled(bursts, each, mood) for bursts, each, mood in zip(cells, slow, _moods(slow), strict=True)]
+
+
+def _levelled(bursts: Sequence[Sample], slow: Array, mood: Array) -> list[Sample]:
     told = _told(bursts)
-    factors = _factors(np.array([median(each) for each in relative(bursts)]), told)
-    later = np.ones(len(bursts)) if len(bursts) < FEWEST else _quiet(told)[0] / told[:, 0]
+    factors = np.exp(-_slower(slow, np.column_stack([told, mood])))
+    later = np.ones(len(bursts)) if len(bursts) < FEWEST else np.exp(_quiet(told)[0] - told[:, 0])
     return [
         replace(each, first_ns=each.first_ns * one, established_ns=each.established_ns * other)
         for each, one, other in zip(bursts, factors, later, strict=True)
     ]
+
+
+def _moods(slow: Sequence[Array]) -> list[Array]:
+    """For each cell's bursts, how slow (log) those of all other cells were in the same turn, in the mean; NaN where that is not known."""
+    turns = {len(each) for each in slow}
+    if len(turns) > 1 or len(slow) < 2:
+        return [np.full(len(each), np.nan) for each in slow]
+    every = np.array(slow)
+    return list((every.sum(axis=0) - every) / (len(every) - 1))
 
 
 def relative(bursts: Sequence[Sample]) -> list[Array]:
@@ -61,33 +76,32 @@ def relative(bursts: Sequence[Sample]) -> list[Array]:
 def slowed(bursts: Sequence[Sample]) -> int:
     """How many of a cell's bursts something else slowed by a tenth and more, as their later packets or caches tell."""
     told = _told(bursts)
-    return int((told > SLOWED * _quiet(told)).any(axis=1).sum())
+    return int((told > np.log(SLOWED) + _quiet(told)).any(axis=1).sum())
 
 
 def _told(bursts: Sequence[Sample]) -> Array:
-    """Of each burst (row) what its later packets took and what emptying caches did, ns."""
-    return np.array([[median(each.established_ns), each.emptied_ns] for each in bursts])
+    """Of each burst (row) the logarithms of what its later packets took and what emptying caches did, ns."""
+    return np.log(np.maximum([[median(each.established_ns), each.emptied_ns] for each in bursts], LEAST_NS))
 
 
-def _factors(shares: Array, told_ns: Array) -> Array:
-    """What to multiply each burst's times by (f8), from how slow it was (n) and what is told of the machine beside it (n, kinds).
+def _slower(slow: Array, told: Array) -> Array:
+    """By how much (f8, log) each burst is slower than at the quiet level: how `slow` it was (n), as what is `told` (n, kinds) explains it.
 
     More of anything else never makes packets faster: a kind that seems to is left out.
     """
-    told = np.log(np.maximum(told_ns[:, np.isfinite(told_ns).any(axis=0)], LEAST_NS))
-    times = np.log(shares)
-    usable = np.isfinite(times) & np.isfinite(told).all(axis=1)
+    told = told[:, np.isfinite(told).any(axis=0)]
+    usable = np.isfinite(slow) & np.isfinite(told).all(axis=1)
     if usable.sum() < FEWEST:
-        return np.ones(len(shares))
+        return np.zeros(len(slow))
     from_quiet = told - _quiet(told[usable])
     kinds = np.flatnonzero(np.ptp(told[usable], axis=0) > 0)
     while len(kinds):
-        slopes = _slopes(from_quiet[usable][:, kinds], times[usable])
+        slopes = _slopes(from_quiet[usable][:, kinds], slow[usable])
         if (slopes >= 0).all():
             slower: Array = np.nan_to_num(from_quiet[:, kinds]) @ slopes
-            return np.exp(-slower)
+            return slower
         kinds = kinds[slopes >= 0]
-    return np.ones(len(shares))
+    return np.zeros(len(slow))
 
 
 def _slopes(x: Array, y: Array) -> Array:
