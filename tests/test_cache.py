@@ -6,16 +6,19 @@ import gzip
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
 
 import pytest
-from conftest import SAMPLES, Hopline, Run
+from conftest import ROOT, SAMPLES, Hopline, Run
 
 from analysis.cache import Answers, Question, Store, open_store
 from analysis.cache import digests as digests_
 from analysis.cache.digests import Digests
+from analysis.cache.protocols import key_of_protocols
 from tracer.requests import RequestTrace, trace_requests
 from tracer.trace import trace
 
@@ -30,6 +33,24 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     return opened
 
 
+def test_tshark_is_asked_once_what_it_dissects(store: Store, tmp_path: Path) -> None:
+    """Of another bundle as well; but not where nothing is kept."""
+    log, program = tmp_path / "log", shutil.which("tshark")
+    (tmp_path / "tshark").write_text(f'#!/bin/sh\necho "$1" >> {log}\nexec {program} "$@"\n')
+    (tmp_path / "tshark").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = [sys.executable, "-c", "from analysis.commands import main; main()", "trace", "--json"]
+    anew, kept = (
+        [
+            subprocess.run([*command, SAMPLES / name, *more], env=environment, cwd=ROOT, capture_output=True, check=True).stdout
+            for name in ("ipvs", "nftables")
+        ]
+        for more in (["--no-cache"], [])
+    )
+    assert anew == kept
+    assert log.read_text().split().count("-G") == 2 + 1
+
+
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     """A copy of the sample, long enough ago, with its cluster in plain text."""
@@ -41,7 +62,8 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def names(store: Store) -> list[str]:
-    return sorted(path.name for path, _ in store.entries())
+    """All but what tshark dissects, which is no answer."""
+    return sorted(path.name for path, _ in store.entries() if path != store.path(key_of_protocols()))
 
 
 def test_a_second_run_says_the_same_and_reads_no_packet(hopline: Hopline, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 EXIT_PROBLEMS, EXIT_USAGE, EXIT_INPUT, EXIT_OUTPUT = 1, 2, 3, 4
 PROGRESS_AFTER_S = 2.0
+SMALL_BYTES = 1_000_000  # of captures, packed or not
 # Objects after which Python looks for cycles of garbage: records and tables have none, and after every 700 that takes a tenth of a run.
 COLLECT_AFTER = 1_000_000
 _KEY = re.compile(rb"^[A-Z0-9_]+ (Session-ID:)?[0-9A-Fa-f]{16}")  # draft-ietf-tls-keylogfile, and OpenSSL's
@@ -173,18 +174,36 @@ def answers(
         import analysis.record_texts  # noqa: PLC0415 - they take as long as a ledger does
         import analysis.requests  # noqa: F401, PLC0415
 
+    store = None if no_cache else open_store()
+
     def find() -> RequestTrace:
-        from probes.dissect import ask_ahead  # noqa: PLC0415
+        from analysis.cache.protocols import protocols_kept  # noqa: PLC0415
+        from probes.dissect import ask_ahead, begin_ahead, end_ahead  # noqa: PLC0415
 
-        ask_ahead()
-        left_out = {"no_ledger": no_ledger, "no_rules": no_rules, "no_cluster": no_cluster}
-        opened = open_input(paths, cluster, load_rest, **left_out, keep_input=True)
-        from tracer.trace import trace  # noqa: PLC0415
+        with protocols_kept(store), ExitStack() as stack:
+            stack.callback(end_ahead)
+            if _small(paths):
+                begin_ahead(keys)
+            else:
+                ask_ahead()
+            left_out = {"no_ledger": no_ledger, "no_rules": no_rules, "no_cluster": no_cluster}
+            opened = open_input(paths, cluster, load_rest, **left_out, keep_input=True)
+            from tracer.trace import trace  # noqa: PLC0415
 
-        return find_requests(trace(read(opened)), keys)
+            return find_requests(trace(read(opened)), keys)
 
     question = Question(paths, cluster or (), use_ledger=not no_ledger, use_rules=not no_rules, use_cluster=not no_cluster, keys=keys)
-    return Answers(question, None if no_cache else open_store(), find)
+    return Answers(question, store, find)
+
+
+def _small(paths: list[Path]) -> bool:
+    """Whether captures have so few bytes that one tshark is enough for them, as far as is known."""
+    from tracer.bundle_files import CAPTURE, BundleError, find_files  # noqa: PLC0415 - imports are slow, --help is not
+
+    try:
+        return sum(path.stat().st_size for path in find_files(paths).get(CAPTURE, ())) < SMALL_BYTES
+    except (BundleError, OSError):  # which is said when they are opened
+        return False
 
 
 def open_input(

@@ -7,15 +7,15 @@ for what none of them reads.
 """
 
 from probes.dissect.content import recognise
-from probes.dissect.exchanges import read, read_exchanges
+from probes.dissect.exchanges import begin_ahead, read, read_exchanges
 from probes.dissect.feed import Piece
 from probes.dissect.messages import Exchange, Handshake, Reading
 from probes.dissect.protocols import BY_NAME
 from probes.dissect.side_by_side import read_side_by_side
-from probes.dissect.tshark import DissectionError, ask_ahead, find_tshark
+from probes.dissect.tshark import DissectionError, ask_ahead, end_ahead, find_tshark
 from probes.dissect.turns import turns
 
 __all__ = [
-    "BY_NAME", "DissectionError", "Exchange", "Handshake", "Piece", "Reading", "ask_ahead", "find_tshark", "read",
-    "read_exchanges", "read_side_by_side", "recognise", "turns",
+    "BY_NAME", "DissectionError", "Exchange", "Handshake", "Piece", "Reading", "ask_ahead", "begin_ahead", "end_ahead",
+    "find_tshark", "read", "read_exchanges", "read_side_by_side", "recognise", "turns",
 ]  # fmt: skip

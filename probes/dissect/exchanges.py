@@ -14,7 +14,7 @@ from probes.dissect.messages import Exchange, Message, Protocol, Reading
 from probes.dissect.pdml import Layer
 from probes.dissect.protocols import BY_NAME, PROTOCOLS, finish
 from probes.dissect.protocols.tls import Handshakes
-from probes.dissect.tshark import dissect, known_protocols
+from probes.dissect.tshark import dissect, known_protocols, start_ahead
 
 _APPLICATION_DATA = 23  # TLS content type
 _TURNING = (b"HEAD ", b"CONNECT ", b"HTTP/1.1 101", b"HTTP/1.0 101")  # after which what follows is read otherwise
@@ -149,6 +149,23 @@ def _add_told(told: Mapping[int, Iterable[tuple[Framed, int]]], standing: Mappin
             messages.add(_sent(connection, message), http, map(copy, known[content]), message.start)
 
 
+def _used() -> list[Protocol]:
+    """The protocols that the installed tshark dissects."""
+    known = known_protocols()
+    return [protocol for protocol in PROTOCOLS if protocol.layer in known or not known]
+
+
+def _asked(used: Iterable[Protocol], keys: Path | None) -> tuple[dict[str, str], list[str], list[str], Path | None]:
+    """What tshark is asked for."""
+    fields = {protocol.layer: protocol.fields for protocol in used}
+    return fields, [each.part for each in used if each.part], [each.decode_as for each in used if each.decode_as], keys
+
+
+def begin_ahead(keys: Path | None = None) -> None:
+    """Have what `read` waits for start meanwhile. Afterwards `end_ahead`, also where nothing was read."""
+    start_ahead(lambda: _asked(_used(), keys))
+
+
 def read(
     pieces: Iterable[Piece],
     protocols: Mapping[int, str],
@@ -162,15 +179,12 @@ def read(
     (a name of BY_NAME). `keys` is a TLS key log file. `progress` is called with the number of pieces taken so far. DissectionError
     where tshark is missing or fails.
     """
-    known = known_protocols()
-    used = [protocol for protocol in PROTOCOLS if protocol.layer in known or not known]
+    used = _used()
     by_layer = {protocol.layer: protocol for protocol in used}
     feed = _Feed(pieces, protocols, layers=by_layer, keys=keys is not None)
-    rules = [protocol.decode_as for protocol in used if protocol.decode_as]
     found, messages = Reading(), _Messages()
-    fields = {protocol.layer: protocol.fields for protocol in used}
     standing: dict[int, Layer] = {}  # what messages that stand for themselves say, by number of their packet
-    for layer in dissect(feed, fields, [protocol.part for protocol in used if protocol.part], rules, keys):
+    for layer in dissect(feed, *_asked(used, keys)):
         progress(feed.taken)
         sent, protocol = feed.sent[layer.frame - 1], by_layer[layer.name]
         layer.forward, layer.message = sent.forward, sent.cut(protocol)

@@ -13,7 +13,7 @@ from pathlib import Path
 from probes.dissect.exchanges import read
 from probes.dissect.feed import Piece
 from probes.dissect.messages import Reading
-from probes.dissect.tshark import known_protocols
+from probes.dissect.tshark import end_ahead, known_protocols
 from probes.processors import PROCESSORS
 
 MOST_PROCESSES = 8
@@ -48,6 +48,7 @@ def read_side_by_side(
     count = min(PROCESSORS, MOST_PROCESSES, len(pieces) // LEAST_PIECES) if processes is None else processes
     if count < 2 or not _FORKS:
         return read(pieces, protocols, keys=keys, progress=progress)
+    end_ahead()  # it is one of this process
     known_protocols()  # asked once, for all
     try:
         return _merged(_forked(_dealt(pieces, protocols, count, together=keys is not None), protocols, keys, progress))

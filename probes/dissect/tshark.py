@@ -8,9 +8,8 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -37,12 +36,21 @@ def find_tshark() -> str | None:
 
 
 _asking = threading.Lock()
+_known: list[frozenset[str]] = []  # what known_protocols gives, once it is known
 
 
 def known_protocols() -> frozenset[str]:
     """Filter names of all protocols that this tshark dissects; empty where it is not installed."""
     with _asking:  # once: it takes a quarter of a second
-        return _known_protocols()
+        if not _known:
+            _known.append(_protocols())
+        return _known[0]
+
+
+def tell_protocols(known: frozenset[str]) -> None:
+    """Have nobody ask tshark for what is known of it."""
+    with _asking:
+        _known[:] = [known]
 
 
 def ask_ahead() -> None:
@@ -50,8 +58,7 @@ def ask_ahead() -> None:
     threading.Thread(target=known_protocols, daemon=True).start()
 
 
-@cache
-def _known_protocols() -> frozenset[str]:
+def _protocols() -> frozenset[str]:
     program = find_tshark()
     if program is None:
         return frozenset()
@@ -65,6 +72,80 @@ def _feed(stream: IO[bytes], records: Iterable[bytes]) -> None:
         stream.writelines(records)
 
 
+class Tshark:
+    """A tshark that waits for packets; what it prints of them is as in `dissect`. DissectionError where there is none."""
+
+    def __init__(self, layers: Mapping[str, str], parts: Sequence[str], decode_as: Sequence[str], keys: Path | None) -> None:
+        program = find_tshark()
+        if program is None:
+            raise DissectionError(f"tshark is not installed ({REMEDY})")
+        self.asked = (layers, parts, decode_as, keys)
+        options = [word for option in (*_OPTIONS, *([f"tls.keylog_file:{keys}"] if keys else [])) for word in ("-o", option)]
+        rules = [word for rule in decode_as for word in ("-d", rule)]
+        known = known_protocols()
+        without = [word for name in _LEFT_OUT if name in known for word in ("--disable-protocol", name)]
+        printed = ["-T", "pdml", "-J", " ".join(name for name in (*layers, "fake-field-wrapper"))]
+        self._settings = tempfile.TemporaryDirectory(prefix="hopline-")
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - `end` closes it
+        self._process = subprocess.Popen(
+            [program, "-n", "-r", "-", *options, *rules, *without, *printed], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=self._complaints, env=os.environ | {"WIRESHARK_CONFIG_DIR": self._settings.name},
+        )  # fmt: skip
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._given, self._printed = self._process.stdin, self._process.stdout
+        with suppress(OSError, AttributeError):  # where the system has that, and allows everybody so much
+            fcntl.fcntl(self._printed, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+    def layers(self, records: Iterable[bytes]) -> Iterator[Layer]:
+        """What it prints of `records`, which it is given once."""
+        writer = threading.Thread(target=_feed, args=(self._given, records), daemon=True)
+        writer.start()
+        try:
+            yield from read_layers(self._printed, *self.asked[:2])
+        except ValueError as error:
+            raise DissectionError(f"tshark's output breaks off: {error}{_said(self._complaints)}") from None
+        finally:
+            self._printed.close()
+            writer.join()
+        if self._process.wait():
+            raise DissectionError(f"tshark ended with {self._process.returncode}{_said(self._complaints)}")
+
+    def end(self) -> None:
+        """End it, if it has not ended; and nothing of it is left."""
+        with self._process, self._complaints, self._settings:
+            self._process.kill()
+
+
+Asked = tuple[Mapping[str, str], Sequence[str], Sequence[str], Path | None]  # as `dissect` is told it
+_ahead: list[Tshark] = []  # one that waits
+_starting: list[threading.Thread] = []
+
+
+def start_ahead(asked: Callable[[], Asked]) -> None:
+    """Have one start meanwhile, which takes a quarter of a second, for what will be `asked` of it. If nobody uses it, `end_ahead` it."""
+
+    def start() -> None:
+        with suppress(DissectionError):  # which is said when one is needed
+            _ahead.append(Tshark(*asked()))
+
+    _starting.append(threading.Thread(target=start, daemon=True))
+    _starting[-1].start()
+
+
+def _started_ahead() -> Tshark | None:
+    while _starting:
+        _starting.pop().join()
+    return _ahead.pop() if _ahead else None
+
+
+def end_ahead() -> None:
+    """End the one that was started ahead, if it still waits."""
+    waiting = _started_ahead()
+    if waiting is not None:
+        waiting.end()
+
+
 def dissect(
     records: Iterable[bytes], layers: Mapping[str, str], parts: Sequence[str], decode_as: Sequence[str] = (), keys: Path | None = None
 ) -> Iterator[Layer]:
@@ -72,34 +153,15 @@ def dissect(
 
     `decode_as` are tshark's `-d` rules, `keys` is a TLS key log file (NSS format). DissectionError where tshark is missing or fails.
     """
-    program = find_tshark()
-    if program is None:
-        raise DissectionError(f"tshark is not installed ({REMEDY})")
-    options = [word for option in (*_OPTIONS, *([f"tls.keylog_file:{keys}"] if keys else [])) for word in ("-o", option)]
-    rules = [word for rule in decode_as for word in ("-d", rule)]
-    known = known_protocols()
-    without = [word for name in _LEFT_OUT if name in known for word in ("--disable-protocol", name)]
-    printed = ["-T", "pdml", "-J", " ".join(name for name in (*layers, "fake-field-wrapper"))]
-    with tempfile.TemporaryDirectory(prefix="hopline-") as settings, tempfile.TemporaryFile() as complaints:
-        command = [program, "-n", "-r", "-", *options, *rules, *without, *printed]
-        environment = os.environ | {"WIRESHARK_CONFIG_DIR": settings}
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, env=environment) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            with suppress(OSError, AttributeError):  # where the system has that, and allows everybody so much
-                fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-            writer = threading.Thread(target=_feed, args=(process.stdin, records), daemon=True)
-            writer.start()
-            try:
-                yield from read_layers(process.stdout, layers, parts)
-            except ValueError as error:
-                raise DissectionError(f"tshark's output breaks off: {error}{_said(complaints)}") from None
-            finally:
-                if process.poll() is None and not process.stdout.closed:
-                    process.stdout.close()
-                writer.join()
-            if process.wait():
-                raise DissectionError(f"tshark ended with {process.returncode}{_said(complaints)}")
+    asked, tshark = (layers, parts, decode_as, keys), _started_ahead()
+    if tshark is None or tshark.asked != asked:
+        if tshark is not None:
+            tshark.end()
+        tshark = Tshark(*asked)
+    try:
+        yield from tshark.layers(records)
+    finally:
+        tshark.end()
 
 
 def _said(complaints: IO[bytes]) -> str:

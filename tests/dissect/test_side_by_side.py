@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable, Iterator
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
-from probes.dissect import DissectionError, Piece, Reading, find_tshark, read, read_side_by_side
+from probes.dissect import DissectionError, Piece, Reading, begin_ahead, end_ahead, find_tshark, read, read_side_by_side
 from probes.dissect import side_by_side as side_by_side_
 from probes.dissect.pdml import Layer
 from probes.dissect.tshark import dissect
@@ -79,6 +81,32 @@ def conversation(connection: int, said: list[bytes]) -> Iterator[Piece]:
     for turn, content in enumerate(said):
         yield Piece(connection, turn % 2 == 0, places[turn % 2], content, len(content), turn)
         places[turn % 2] += len(content)
+
+
+@pytest.mark.parametrize("what", ["it", "another", "several", "nothing"])
+def test_a_tshark_that_was_started_ahead_changes_nothing_and_goes(
+    what: str, alone: Reading, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    keys = tmp_path / "keys.log"
+    keys.touch()
+    started = []
+
+    def noted(*words: object, **options: object) -> subprocess.Popen[bytes]:
+        started.append(running(*words, **options))
+        return started[-1]
+
+    running: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", noted)
+    begin_ahead(keys if what == "another" else None)
+    if what == "several":
+        assert read_side_by_side(list(pieces()), PROTOCOLS, processes=2) == alone
+    elif what != "nothing":
+        assert read(pieces(), PROTOCOLS) == alone
+    end_ahead()
+    assert len([each for each in started if "-r" in each.args]) == (2 if what == "another" else 1), "those of other processes are theirs"
+    assert all(each.returncode is not None for each in started)
+    assert [path.name for path in tmp_path.iterdir()] == ["keys.log"]
 
 
 def test_a_process_that_is_ended_costs_time_only(alone: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
