@@ -9,12 +9,13 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from analysis.proxy_bench import words
-from analysis.terminal import console
+from analysis.terminal import PIPE_WIDTH, console
 
 
 @contextmanager
@@ -33,8 +34,15 @@ def show(told: dict[str, Any]) -> None:
     """The tables, and what they say."""
     out = console()
     out.print(Text(words.about(told), "bold"))
-    out.print(_table("First and later packets, without what the node takes anyway", words.CELL_HEADS, words.cell_rows(told), 3))
-    out.print(_table("Loading rules", words.PROGRAMMING_HEADS, words.programming_rows(told), 2))
+    tables = (
+        _table("First and later packets, without what the node takes anyway", words.CELL_HEADS, words.cell_rows(told), 3),
+        _table("Loading rules", words.PROGRAMMING_HEADS, words.programming_rows(told), 2),
+    )
+    screen, wide = out.width, out.options.update(max_width=PIPE_WIDTH)
+    for table in tables:
+        out.width = max(screen, Measurement.get(out, wide, table).maximum)  # a narrow screen wraps rows, but no figure is cut
+        out.print(table)
+    out.width = screen
     for line in words.summary(told):
         out.print(Text(line))
 

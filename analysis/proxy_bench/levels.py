@@ -20,7 +20,7 @@ from probes.schema import Array
 
 QUIET_SHARE = 0.1  # of a cell's bursts
 FEWEST = 20  # bursts: of fewer, two slopes would tell more of chance than of the machine
-PARTS = 30  # of positions
+PARTS, LEAST_IN_PART = 30, 100  # of positions; packets: of a handful, one would be its own measure
 LEAST_NS = 100.0  # a median below this is as good as another
 SLOWED = 1.1  # times the quiet level
 HUBER, TIMES = 2.0, 20  # medians of how far bursts are from the line (1.345 standard deviations); iterations
@@ -68,7 +68,8 @@ def relative(bursts: Sequence[Sample]) -> list[Array]:
     times, position = (np.concatenate([getattr(each, name) for each in bursts]) for name in ("first_ns", "position"))
     order = np.lexsort((times, position))
     usual: Array = np.empty(len(times))
-    for near in np.array_split(order, PARTS if len(np.unique(position)) > 1 else 1):
+    parts = min(PARTS, len(times) // LEAST_IN_PART) if len(np.unique(position)) > 1 else 1
+    for near in np.array_split(order, max(1, parts)):
         usual[near] = median(times[near])
     return np.split(times / usual, np.cumsum([len(each.first_ns) for each in bursts])[:-1])
 
