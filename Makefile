@@ -103,7 +103,7 @@ $(VENV)/.benched: $(VENV)/.developed
 	@command -v tcptrace >/dev/null || $(APT) install -y -qq --no-install-recommends tcptrace || echo 'tcptrace could not be installed: left out'
 	@touch $@
 
-bench: $(VENV)/.benched ## how fast, beside others (docs/performance.md); BENCH=reading, join, trace or growth: one part; drain, overhead, ledger: recording
+bench: $(VENV)/.benched ## how fast, beside others (docs/performance.md); BENCH=reading, join, trace, requests or growth: one part; drain, overhead, ledger: recording
 	@$(WITH_TSHARK)
 	$(BIN)/python -m bench $(BENCH)
 

@@ -14,19 +14,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import drain, growth, join, ledger, overhead, reading, scale, whole
+from bench import drain, growth, join, ledger, overhead, reading, requests, scale, whole
 
 WHAT = {
     "reading": reading,
     "join": join,
     "trace": whole,
+    "requests": requests,
     "growth": growth,
     "scale": scale,
     "drain": drain,
     "overhead": overhead,
     "ledger": ledger,
 }
-ALL = ("reading", "join", "trace", "growth")  # of which `all` consists: what traces; the others are of what records
+ALL = ("reading", "join", "trace", "requests", "growth")  # of which `all` consists: what traces; the others are of what records
 PROGRAMS = {"tshark": ["tshark", "--version"], "tcpdump": ["tcpdump", "--version"], "nginx": ["nginx", "-v"], "wrk": ["wrk", "-v"]}
 
 

@@ -16,7 +16,7 @@ from benched import TASKS, bench, needs
 from conftest import ROOT, SAMPLES
 
 from analysis.records import Recorder
-from bench import rounds, whole
+from bench import requests, rounds, whole
 from bench.growth import law
 from bench.inputs import as_ethernet, content_of, padded, repeated, scaled
 from probes.capture import read_capture
@@ -102,6 +102,18 @@ def test_growth_is_measured_at_each_size_in_each_round() -> None:
     assert [run["packets"] for run in found["runs"]] == [10_000, 10_000, 20_000, 20_000]
     assert all(run["peak_bytes"] > 50e6 and run["cpu_seconds"] > 0 for run in found["runs"])
     assert found["laws"].keys() == set(rounds.MEASURED)
+
+
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="needs tshark")
+def test_what_tshark_is_given_of_requests_is_less_than_all(tmp_path: Path) -> None:
+    found = bench("requests", "--requests-frames", "10000", "--rounds", "1")
+    assert all(found["runs"][name][0]["cpu_seconds"] > 0 for name in ("hopline", "given", "all"))
+    bundle, _ = scaled(SAMPLES / "iptables", tmp_path, 10_000)
+    packets = {}
+    for every in (False, True):
+        assert requests.messages(bundle, tmp_path / "messages.pcap", every=every)[0].endswith("tshark")
+        packets[every] = frames_of(tmp_path / "messages.pcap")
+    assert 100 < packets[False] < packets[True]
 
 
 TWO = """import subprocess, sys, time

@@ -72,25 +72,28 @@ def _feed(stream: IO[bytes], records: Iterable[bytes]) -> None:
         stream.writelines(records)
 
 
+def command(layers: Iterable[str], decode_as: Iterable[str] = (), keys: Path | None = None, file: str = "-") -> list[str]:
+    """The words that have tshark print `layers` of a pcap `file` ("-": standard input). DissectionError where it is missing."""
+    program = find_tshark()
+    if program is None:
+        raise DissectionError(f"tshark is not installed ({REMEDY})")
+    options = [word for option in (*_OPTIONS, *([f"tls.keylog_file:{keys}"] if keys else [])) for word in ("-o", option)]
+    rules = [word for rule in decode_as for word in ("-d", rule)]
+    known = known_protocols()
+    without = [word for name in _LEFT_OUT if name in known for word in ("--disable-protocol", name)]
+    return [program, "-n", "-r", file, *options, *rules, *without, "-T", "pdml", "-J", " ".join([*layers, "fake-field-wrapper"])]
+
+
 class Tshark:
     """A tshark that waits for packets; what it prints of them is as in `dissect`. DissectionError where there is none."""
 
     def __init__(self, layers: Mapping[str, str], parts: Sequence[str], decode_as: Sequence[str], keys: Path | None) -> None:
-        program = find_tshark()
-        if program is None:
-            raise DissectionError(f"tshark is not installed ({REMEDY})")
         self.asked = (layers, parts, decode_as, keys)
-        options = [word for option in (*_OPTIONS, *([f"tls.keylog_file:{keys}"] if keys else [])) for word in ("-o", option)]
-        rules = [word for rule in decode_as for word in ("-d", rule)]
-        known = known_protocols()
-        without = [word for name in _LEFT_OUT if name in known for word in ("--disable-protocol", name)]
-        printed = ["-T", "pdml", "-J", " ".join(name for name in (*layers, "fake-field-wrapper"))]
+        words = command(layers, decode_as, keys)
         self._settings = tempfile.TemporaryDirectory(prefix="hopline-")
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - `end` closes it
-        self._process = subprocess.Popen(
-            [program, "-n", "-r", "-", *options, *rules, *without, *printed], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self._complaints, env=os.environ | {"WIRESHARK_CONFIG_DIR": self._settings.name},
-        )  # fmt: skip
+        environment, pipe = os.environ | {"WIRESHARK_CONFIG_DIR": self._settings.name}, subprocess.PIPE
+        self._process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=self._complaints, env=environment)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._given, self._printed = self._process.stdin, self._process.stdout
