@@ -129,7 +129,7 @@ def start_ahead(asked: Callable[[], Asked]) -> None:
     """Have one start meanwhile, which takes a quarter of a second, for what will be `asked` of it. If nobody uses it, `end_ahead` it."""
 
     def start() -> None:
-        with suppress(DissectionError):  # which is said when one is needed
+        with suppress(DissectionError, OSError):  # which is said when one is needed
             _ahead.append(Tshark(*asked()))
 
     _starting.append(threading.Thread(target=start, daemon=True))
