@@ -84,7 +84,7 @@ vm-test: $(VENV)/.developed ## kprobes, IPVS and lossy links on Debian's kernel 
 # IPVS with the other modes, in one machine and one run, so that they can be compared (docs/kube-proxy-modes.md).
 # An emulated processor has no caches that emptying could empty.
 VM_BENCH ?= --services 1,10,100,1000,5000,10000 --connections 150 --rounds 3 --caches warm
-vm-bench: $(VENV)/.developed ## all of kube-proxy's modes, IPVS too, on Debian's kernel under qemu, in some 40 minutes; VM_BENCH: options of `hopline bench proxy`
+vm-bench: $(VENV)/.developed ## all of kube-proxy's modes, IPVS too, on Debian's kernel under qemu, in some 20 to 40 minutes; VM_BENCH: options of `hopline bench proxy`
 	@for tool in qemu-system-x86_64 busybox kmod ipvsadm ipset iptables nft; do command -v $$tool >/dev/null || { $(APT) update -qq \
 	  && $(APT) install -y -qq --no-install-recommends qemu-system-x86 busybox-static kmod ipvsadm ipset iptables nftables python3-bpfcc; break; }; done
 	$(BIN)/python tests/vm/boot.py --no-headers --timeout 7200 -- env NUMBA_DISABLE_JIT=1 $(BIN)/hopline bench proxy $(VM_BENCH)
