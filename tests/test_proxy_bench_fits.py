@@ -135,7 +135,9 @@ def test_what_has_nothing_to_do_with_first_packets_hardly_moves_them() -> None:
 def test_a_burst_of_which_something_is_unknown_is_kept(change: dict[str, Any]) -> None:
     samples = made(5.4)
     samples[0] = replace(samples[0], **change)
-    assert all(np.isfinite(cell.first_ns).all() and cell.spread < 0.1 for cell in cells(samples))
+    for number, (cell, before) in enumerate(zip(cells(samples), cells(made(5.4)), strict=True)):
+        assert np.isfinite(cell.first_ns).all()
+        assert abs(cell.spread - before.spread) < (0.02 if number == 0 else 0.005), "other cells' bursts are levelled as ever"
 
 
 def test_of_few_bursts_nothing_is_told() -> None:

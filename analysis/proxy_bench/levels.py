@@ -19,7 +19,7 @@ from probes.live.proxy_bench.plan import Sample
 from probes.schema import Array
 
 QUIET_SHARE = 0.1  # of a cell's bursts
-FEWEST = 20  # bursts: of fewer, two slopes would tell more of chance than of the machine
+FEWEST = 20  # bursts: of fewer, three slopes would tell more of chance than of the machine
 PARTS, LEAST_IN_PART = 30, 100  # of positions; packets: of a handful, one would be its own measure
 LEAST_NS = 100.0  # a median below this is as good as another
 SLOWED = 1.1  # times the quiet level
@@ -52,11 +52,12 @@ def _levelled(bursts: Sequence[Sample], slow: Array, mood: Array) -> list[Sample
 
 def _moods(slow: Sequence[Array]) -> list[Array]:
     """For each cell's bursts, how slow (log) those of all other cells were in the same turn, in the mean; NaN where that is not known."""
-    turns = {len(each) for each in slow}
-    if len(turns) > 1 or len(slow) < 2:
+    if len({len(each) for each in slow}) > 1:  # turns
         return [np.full(len(each), np.nan) for each in slow]
-    every = np.array(slow)
-    return list((every.sum(axis=0) - every) / (len(every) - 1))
+    known = np.isfinite(slow)
+    every = np.where(known, slow, 0.0)
+    others = known.sum(axis=0) - known
+    return list(np.divide(every.sum(axis=0) - every, others, out=np.full(every.shape, np.nan), where=others > 0))
 
 
 def relative(bursts: Sequence[Sample]) -> list[Array]:
