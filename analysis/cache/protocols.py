@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from analysis.cache.question import tshark
 from analysis.cache.store import Store
@@ -16,15 +14,14 @@ def key_of_protocols() -> str:
     return hashlib.sha256(f"protocols {tshark()}".encode()).hexdigest()
 
 
-@contextmanager
-def protocols_kept(store: Store | None) -> Iterator[None]:
-    """What an earlier run was told is known within; what this one is told is kept. Nothing is without a `store`."""
-    if store is None:
-        yield
-        return
+def recall_protocols(store: Store) -> None:
+    """Have nobody ask, if an earlier run was told."""
     known = store.load(key_of_protocols())
     if isinstance(known, frozenset):
         tell_protocols(known)
-    yield
-    if known is None and known_protocols():
+
+
+def keep_protocols(store: Store) -> None:
+    """Keep what this run was told, if that is not kept."""
+    if known_protocols() and not store.path(key_of_protocols()).exists():
         store.keep(key_of_protocols(), known_protocols())

@@ -85,6 +85,7 @@ def explain(
     """
     if at is not None and everywhere:
         fail("--at and --everywhere exclude each other (leave one out)", EXIT_USAGE)
+    known = answers([bundle], cluster, no_ledger=no_ledger, no_rules=no_rules, no_cluster=no_cluster, keys=keys, no_cache=no_cache)
     from probes.dissect import ask_ahead  # noqa: PLC0415 - imports are slow, --help is not
 
     if packets:
@@ -96,7 +97,6 @@ def explain(
     from probes.deep import lacking  # noqa: PLC0415
     from tracer.requests.dissection import NO_PAYLOAD  # noqa: PLC0415
 
-    known = answers([bundle], cluster, no_ledger=no_ledger, no_rules=no_rules, no_cluster=no_cluster, keys=keys, no_cache=no_cache)
     connections = Recorder(known.requests().trace)
     recorder = RequestRecorder(known.requests(), min_confidence, Blocks(len(connections), connections.records))
     stories = _stories(bundle, which, recorder, Explainer(recorder))

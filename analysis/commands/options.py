@@ -169,28 +169,34 @@ def answers(
     collect_seldom()
     _check_keys(keys)
     from analysis.cache import Answers, Question, open_store  # noqa: PLC0415 - imports are slow, --help is not
+    from analysis.cache.protocols import keep_protocols, recall_protocols  # noqa: PLC0415
 
     def load_rest() -> None:
         import analysis.record_texts  # noqa: PLC0415 - they take as long as a ledger does
         import analysis.requests  # noqa: F401, PLC0415
 
     store = None if no_cache else open_store()
+    if store is not None:
+        recall_protocols(store)
 
     def find() -> RequestTrace:
-        from analysis.cache.protocols import protocols_kept  # noqa: PLC0415
         from probes.dissect import ask_ahead, begin_ahead, end_ahead  # noqa: PLC0415
 
-        with protocols_kept(store), ExitStack() as stack:
-            stack.callback(end_ahead)
-            if _small(paths):
-                begin_ahead(keys)
-            else:
-                ask_ahead()
-            left_out = {"no_ledger": no_ledger, "no_rules": no_rules, "no_cluster": no_cluster}
+        if _small(paths):
+            begin_ahead(keys)
+        else:
+            ask_ahead()
+        left_out = {"no_ledger": no_ledger, "no_rules": no_rules, "no_cluster": no_cluster}
+        try:
             opened = open_input(paths, cluster, load_rest, **left_out, keep_input=True)
             from tracer.trace import trace  # noqa: PLC0415
 
-            return find_requests(trace(read(opened)), keys)
+            found = find_requests(trace(read(opened)), keys)
+        finally:
+            end_ahead()
+        if store is not None:
+            keep_protocols(store)
+        return found
 
     question = Question(paths, cluster or (), use_ledger=not no_ledger, use_rules=not no_rules, use_cluster=not no_cluster, keys=keys)
     return Answers(question, store, find)

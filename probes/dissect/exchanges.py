@@ -14,7 +14,7 @@ from probes.dissect.messages import Exchange, Message, Protocol, Reading
 from probes.dissect.pdml import Layer
 from probes.dissect.protocols import BY_NAME, PROTOCOLS, finish
 from probes.dissect.protocols.tls import Handshakes
-from probes.dissect.tshark import dissect, known_protocols, start_ahead
+from probes.dissect.tshark import Asked, dissect, known_protocols, start_ahead
 
 _APPLICATION_DATA = 23  # TLS content type
 _TURNING = (b"HEAD ", b"CONNECT ", b"HTTP/1.1 101", b"HTTP/1.0 101")  # after which what follows is read otherwise
@@ -155,7 +155,7 @@ def _used() -> list[Protocol]:
     return [protocol for protocol in PROTOCOLS if protocol.layer in known or not known]
 
 
-def _asked(used: Iterable[Protocol], keys: Path | None) -> tuple[dict[str, str], list[str], list[str], Path | None]:
+def _asked(used: Iterable[Protocol], keys: Path | None) -> Asked:
     """What tshark is asked for."""
     fields = {protocol.layer: protocol.fields for protocol in used}
     return fields, [each.part for each in used if each.part], [each.decode_as for each in used if each.decode_as], keys

@@ -24,6 +24,7 @@ _OPTIONS = (
     "tcp.track_bytes_in_flight:FALSE", "http.decompress_body:FALSE",
 )  # fmt: skip
 _PIPE_BYTES = 1 << 20  # of what tshark prints: with 64 kB, it and its reader wait for one another 16 times as often
+Asked = tuple[Mapping[str, str], Sequence[str], Sequence[str], Path | None]  # what `dissect` is told: layers, parts, decode_as, keys
 
 
 class DissectionError(Exception):
@@ -48,9 +49,12 @@ def known_protocols() -> frozenset[str]:
 
 
 def tell_protocols(known: frozenset[str]) -> None:
-    """Have nobody ask tshark for what is known of it."""
-    with _asking:
-        _known[:] = [known]
+    """Have nobody ask tshark for what is known of it, unless it is being asked already."""
+    if _asking.acquire(blocking=False):
+        try:
+            _known[:] = [known]
+        finally:
+            _asking.release()
 
 
 def ask_ahead() -> None:
@@ -120,7 +124,6 @@ class Tshark:
             self._process.kill()
 
 
-Asked = tuple[Mapping[str, str], Sequence[str], Sequence[str], Path | None]  # as `dissect` is told it
 _ahead: list[Tshark] = []  # one that waits
 _starting: list[threading.Thread] = []
 
