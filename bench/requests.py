@@ -24,7 +24,7 @@ from probes.dissect.pdml import Layer
 from probes.dissect.tshark import command
 from tracer.bundle import read_bundle
 from tracer.requests.dissection import dissect
-from tracer.trace import trace
+from tracer.trace import Trace, trace
 
 SHOWN = {"hopline": "hopline trace --json", "given": "tshark, what it is given", "all": "tshark, all messages"}
 BARS = (Bar("hopline", "all", 1 / 1.3, "seconds"),)
@@ -37,8 +37,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--requests-frames", type=int, default=FRAMES, help="size of the default bundle (default: %(default)s)")
 
 
-def messages(bundle: Path, file: Path, *, every: bool) -> list[str]:
-    """Write what tshark is given of a bundle into a pcap `file`, `every` message or once what is said alike; the words that dissect it."""
+def messages(traced: Trace, file: Path, *, every: bool) -> list[str]:
+    """Write what tshark is given of a trace into a pcap `file`, `every` message or once what is said alike; the words that dissect it."""
     words: list[str] = []
 
     def written(records: Iterable[bytes], layers: dict[str, str], _parts: list[str], decode_as: list[str], _keys: None) -> Iterator[Layer]:
@@ -51,7 +51,6 @@ def messages(bundle: Path, file: Path, *, every: bool) -> list[str]:
     def never(_messages: object) -> bool:
         return False
 
-    traced = trace(read_bundle([bundle]))
     with patch.object(exchanges, "dissect", written), patch.object(exchanges, "_stand_alone", never if every else exchanges._stand_alone):
         dissect(traced.bundle, traced.tables, processes=1)
     return words
@@ -66,9 +65,11 @@ def measure(asked: argparse.Namespace, console: Console) -> dict[str, Any]:
         words = [*hopline(), "trace", "--json", "--no-cache", bundle]
         run(words)
         rows = {"hopline": Row(SHOWN["hopline"], partial(run, words))}
+        traced = trace(read_bundle([bundle]))
         for name in ("given", "all"):
-            tshark = [] if missing else messages(bundle, folder / f"{name}.pcap", every=name == "all")
+            tshark = [] if missing else messages(traced, folder / f"{name}.pcap", every=name == "all")
             rows[name] = Row(SHOWN[name], partial(run, tshark), missing)
+        del traced
         runs = interleaved(rows, asked.rounds, console)
     return {
         "runs": runs,

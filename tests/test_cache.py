@@ -33,22 +33,26 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     return opened
 
 
-def test_tshark_is_asked_once_what_it_dissects(store: Store, tmp_path: Path) -> None:
+def test_tshark_is_asked_once_what_it_dissects(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of another bundle as well; but not where nothing is kept."""
     log, program = tmp_path / "log", shutil.which("tshark")
     (tmp_path / "tshark").write_text(f'#!/bin/sh\necho "$1" >> {log}\nexec {program} "$@"\n')
     (tmp_path / "tshark").chmod(0o755)
-    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     command = [sys.executable, "-c", "from analysis.commands import main; main()", "trace", "--json"]
     anew, kept = (
         [
-            subprocess.run([*command, SAMPLES / name, *more], env=environment, cwd=ROOT, capture_output=True, check=True).stdout
+            subprocess.run([*command, SAMPLES / name, *more], cwd=ROOT, capture_output=True, check=True).stdout
             for name in ("ipvs", "nftables")
         ]
         for more in (["--no-cache"], [])
     )
     assert anew == kept
     assert log.read_text().split().count("-G") == 2 + 1
+    store.path(key_of_protocols()).write_bytes(b"damaged")
+    for name in ("failures", "iptables"):
+        subprocess.run([*command, SAMPLES / name, "--limit", "1"], cwd=ROOT, capture_output=True, check=True)
+    assert log.read_text().split().count("-G") == 2 + 1 + 1, "what is damaged is replaced"
 
 
 @pytest.fixture

@@ -22,6 +22,6 @@ def recall_protocols(store: Store) -> None:
 
 
 def keep_protocols(store: Store) -> None:
-    """Keep what this run was told, if that is not kept."""
-    if known_protocols() and not store.path(key_of_protocols()).exists():
+    """Keep what this run was told, if that is not kept, or damaged."""
+    if known_protocols() and store.load(key_of_protocols()) is None:
         store.keep(key_of_protocols(), known_protocols())
