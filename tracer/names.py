@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -11,18 +12,18 @@ from probes.addresses import Address, endpoint, text
 from probes.decode.link import ALL_INTERFACES
 from probes.decode.numbers import IN, OUT, PROTOCOL_NAMES
 from probes.links import Link
-from probes.schema import Array, Table
+from probes.schema import Array, size
 from tracer import evidence
 from tracer.arrival import arrived
 from tracer.cluster import Owner, ServicePort, Timeline
-from tracer.numbering import numbered
+from tracer.first_seen import asked_for, first_packets, unmasked
+from tracer.namesakes import CODES, Members, namesakes
 from tracer.origin import INITIAL_TTLS, FirstPacket, could_be_door, masqueraded
 from tracer.pipeline import Reconstruction
 from tracer.status import REFUSED, TIMEOUT
 from tracer.surroundings import Surroundings
-from tracer.tuples import reverse_codes
 
-INSIDE_POD = ""
+INSIDE_POD = -1  # where a node has its number
 
 
 @dataclass(slots=True)
@@ -47,36 +48,13 @@ class Named:
     problems: list[str] = field(default_factory=list)
 
 
-def _ends(tuples: Table, side: str) -> list[tuple[Address, int]]:
-    """The source or destination of every tuple: address and port."""
-    addresses = zip(tuples[f"{side}_hi"].tolist(), tuples[f"{side}_lo"].tolist(), strict=True)
-    return list(zip(addresses, tuples[f"{side[0]}port"].tolist(), strict=True))
-
-
-def _first_packets(hops: Table, *, reply: bool) -> dict[int, int]:
-    """Per connection the observation of the first hop of the client's packet, or of the answer."""
-    first = np.flatnonzero((hops["position"] == 0) & (hops["reply"] == reply))
-    return dict(zip(hops["connection"][first].tolist(), hops["row"][first].tolist(), strict=True))
-
-
-def _unmasked(traced: Reconstruction) -> dict[int, tuple[int, int]]:
-    """Per connection the node and the tuple of an answer seen behind the answer to the first tuple seen, for the same server, turned round.
-
-    Its source is what the first tuple's was before a translation that no packet of the client's was seen in front of: br_netfilter
-    shows an answer on the bridge when SNAT is undone and DNAT is not.
-    """
-    hops, tuples = traced.hops, traced.tuples
-    connection, seen = hops["connection"], hops["tuple"]
-    first = traced.connections["first_seen"][connection]
-    same = tuples["flow"][seen] == tuples["flow"][first]
-    back = np.flatnonzero(hops["reply"][1:] & ~same[1:] & same[:-1] & (hops["node"][1:] == hops["node"][:-1])) + 1
-    back = back[connection[back] == connection[back - 1]]
-    answering = (("src_hi", "dst_hi"), ("src_lo", "dst_lo"), ("sport", "dport"))
-    rows = back[np.logical_and.reduce([tuples[one][seen[back]] == tuples[other][first[back]] for one, other in answering])]
-    if not len(rows):
-        return {}
-    columns = (hops["node"][rows], reverse_codes(tuples)[seen[rows]])
-    return dict(zip(connection[rows].tolist(), zip(*(each.tolist() for each in columns), strict=True), strict=True))
+def _named_like(other: Named, codes: Sequence[int], own: Sequence[int], confidence: float) -> Named:
+    """The same names, made of a connection's `own` tuples (CODES) where the other one's `codes` are."""
+    place = dict(zip((-1, *codes), (-1, *own), strict=True))
+    return Named(
+        place[other.original], place[other.translated], confidence, other.evidence, place[other.source], other.client, other.server,
+        other.service, other.direct, place[other.target], [place[each] for each in other.candidates], [*other.problems],
+    )  # fmt: skip
 
 
 class Naming:
@@ -85,21 +63,32 @@ class Naming:
     def __init__(self, traced: Reconstruction, timeline: Timeline, links: Mapping[str, Mapping[int, Link]], around: Surroundings) -> None:
         self.traced, self.timeline, self.around = traced, timeline, around
         self._columns = {name: column.tolist() for name, column in traced.connections.items()}
-        self._sources, self._destinations = (_ends(traced.tuples, side) for side in ("src", "dst"))
         self._knows_services, knows_slices = (any(True for _ in timeline.objects(kind)) for kind in ("Service", "EndpointSlice"))
         self._knows_endpoints = self._knows_services and knows_slices  # no cluster is without: there is default/kubernetes
         self._nodes = set(timeline.nodes)
         self._captured = {point.node for point in traced.points}
         self._own_addresses = {node: {a for link in known.values() for a in link.addresses} for node, known in links.items()}
-        self._request, self._answer = (_first_packets(traced.hops, reply=reply) for reply in (False, True))
-        self._unmasked = _unmasked(traced)
+        self._unmasked, self._asked_for = unmasked(traced), asked_for(traced)
         inside, possible = self._kinds_of_points(links)
         self._doors = self._find_doors(inside, possible)
-        final, asked = arrived(traced, inside, possible & np.array([point.interface != "any" for point in traced.points], bool))
-        self._final, self._asked = final.tolist(), asked.tolist()
-        self._original_on: dict[int, set[str]] = {}  # nodes whose ledger has a tuple as an original one
-        for node, before in zip(traced.entries["node"].tolist(), traced.entries["before"].tolist(), strict=True):
-            self._original_on.setdefault(before, set()).add(traced.nodes[node])
+        self._final, self._asked = arrived(traced, inside, possible & np.array([point.interface != "any" for point in traced.points], bool))
+        self._original_on = Members(traced.entries["before"], traced.entries["node"])  # nodes whose ledger has a tuple as an original one
+        self._by_itself = False  # whether what the connection in hand is called follows from more than what it shares with others
+
+    @cached_property
+    def _first_rows(self) -> tuple[dict[int, int], dict[int, int]]:
+        """Per connection the observation of its first packet, and of the answer's."""
+        request, answer = (first_packets(self.traced.hops, reply=reply) for reply in (False, True))
+        return request, answer
+
+    def _source(self, code: int) -> tuple[Address, int]:
+        """Address and port."""
+        tuples = self.traced.tuples
+        return (int(tuples["src_hi"][code]), int(tuples["src_lo"][code])), int(tuples["sport"][code])
+
+    def _destination(self, code: int) -> tuple[Address, int]:
+        tuples = self.traced.tuples
+        return (int(tuples["dst_hi"][code]), int(tuples["dst_lo"][code])), int(tuples["dport"][code])
 
     def _kinds_of_points(self, links: Mapping[str, Mapping[int, Link]]) -> tuple[Array, Array]:
         """Which observation points are inside a pod, as a capture of no node's is; which may see a pod's packet as the pod made it."""
@@ -112,32 +101,46 @@ class Naming:
         possible &= np.array([(point.node, point.interface) not in self.around.shared for point in points], bool)
         return inside, possible & (inside | placed)
 
-    def _find_doors(self, inside: Array, possible: Array) -> dict[int, set[str]]:
+    def _find_doors(self, inside: Array, possible: Array) -> Members:
         """Nodes where a packet of each connection's client was seen as its sender made it: coming into the node from a pod of it.
 
         A capture of no node's is taken inside a pod, where its packets go out: that is INSIDE_POD.
         """
-        traced, observations, points = self.traced, self.traced.observations, self.traced.points
+        traced, observations = self.traced, self.traced.observations
         fresh = np.isin(np.arange(256), INITIAL_TTLS)  # by TTL
         at = np.flatnonzero(traced.sighting_forward)
         at = at[possible[observations["point"][traced.sighting_rows[at]]]]
         rows = traced.sighting_rows[at]
         made = fresh[observations["ttl"][rows]] & (observations["tunnel"][rows] == 0)
         made &= observations["direction"][rows] != np.where(inside[observations["point"][rows]], IN, OUT)
-        pairs = traced.sighting_connections[at[made]] << 24 | observations["point"][rows[made]].astype("i8")
-        doors: dict[int, set[str]] = {}
-        for pair in pairs[numbered(pairs.view("u8"))[0]].tolist():
-            doors.setdefault(pair >> 24, set()).add(INSIDE_POD if inside[pair & 0xFFFFFF] else points[pair & 0xFFFFFF].node)
-        return doors
+        nodes = np.array([traced.nodes.index(point.node) for point in traced.points], "i8")
+        where = np.where(inside, INSIDE_POD, nodes)[observations["point"][rows[made]]]
+        return Members(traced.sighting_connections[at[made]], where)
 
     def _is_pod(self, address: Address, when_ns: int) -> bool:
         owner = self.timeline.owner(address, when_ns)
         return owner is not None and owner.kind == "pod"
 
     def all(self) -> Iterator[Named]:
-        """Every connection's names, in order."""
-        for connection in range(len(self._columns["proto"])):
-            yield self._named(connection)
+        """Every connection's names, in order: of those that are `namesakes`, the first one's are looked for."""
+        told: dict[int, tuple[Named, tuple[int, ...]]] = {}
+        codes = zip(*(self._columns[name] for name in CODES), strict=True)
+        facts = zip(self._namesakes().tolist(), self._columns["confidence"], codes, strict=True)
+        for connection, (kind, confidence, its) in enumerate(facts):
+            if kind in told:
+                yield _named_like(*told[kind], its, confidence)
+                continue
+            self._by_itself = False
+            named = self._named(connection)
+            if not self._by_itself:
+                told[kind] = replace(named, candidates=[*named.candidates], problems=[*named.problems]), its
+            yield named
+
+    def _namesakes(self) -> Array:
+        alone = np.zeros(len(self._final), bool)
+        alone[[*self.traced.problems, *self._unmasked]] = True
+        beside = (self._final, self._asked, self._asked_for, self._doors.hashes(len(alone)))
+        return namesakes(self.traced, self.timeline, self._original_on.hashes(size(self.traced.tuples)), beside, alone)
 
     def _named(self, connection: int) -> Named:
         columns = self._columns
@@ -157,14 +160,14 @@ class Naming:
         named.target = named.translated
         if named.translated >= 0:
             self._judge_arrival(named, connection, start_ns)
-            address, port = self._destinations[named.target]
+            address, port = self._destination(named.target)
             when = answer_ns if answer_ns >= 0 else start_ns
             named.server = self.timeline.owner(address, when, port, protocol) or self.timeline.owner(address, start_ns, port, protocol)
         return named
 
     def _name_service(self, named: Named, connection: int, start_ns: int, protocol: str) -> None:
         timeline = self.timeline
-        address, port = self._destinations[named.original]
+        address, port = self._destination(named.original)
         named.service = timeline.service(address, port, protocol, start_ns)
         if named.service is not None:
             if named.translated >= 0 and self._same_destination(named, protocol):
@@ -188,11 +191,11 @@ class Naming:
 
     def _same_destination(self, named: Named, protocol: str) -> bool:
         """Whether what was asked for is where packets went. An echo's identifier stands for both ports: a masquerade changes it."""
-        asked, reached = self._destinations[named.original], self._destinations[named.translated]
+        asked, reached = self._destination(named.original), self._destination(named.translated)
         return asked == reached or (asked[0] == reached[0] and protocol in {"icmp", "icmpv6"})
 
     def _client(self, connection: int, original: int, start_ns: int, protocol: str) -> Owner | None:
-        address, port = self._sources[original]
+        address, port = self._source(original)
         origin = self._columns["origin_node"][connection]
         owner = self.timeline.owner(address, start_ns, port, protocol)
         if owner is None and origin >= 0 and self.timeline.is_service_address(address, start_ns):
@@ -205,7 +208,7 @@ class Naming:
         """Take both tuples back where they would be translated to a Service's cluster IP, which nothing does: packets are missing."""
         if named.translated in {-1, named.original}:
             return
-        asked = self.timeline.service(*self._destinations[named.translated], protocol, start_ns)
+        asked = self.timeline.service(*self._destination(named.translated), protocol, start_ns)
         if asked is not None and asked.via == "ClusterIP":
             named.problems.append("packets were seen in an order in which nothing is translated: to a Service's address")
             named.candidates = [named.translated]
@@ -216,15 +219,14 @@ class Naming:
         first_seen, client = self._columns["first_seen"][connection], named.client
         if named.original != first_seen:
             return
-        socket = int(self.traced.client_socket[connection])
-        if socket >= 0 and self.traced.sockets.sure[socket] and int(self.traced.sockets.asked[socket]) == first_seen:
+        if self._asked_for[connection]:
             named.evidence |= evidence.SOCKET  # that is what its application asked for
             return
         hidden, bits = self._translated_before(connection, client, start_ns, protocol)
         named.evidence |= bits
         if hidden is False:
             return
-        src, _ = self._sources[first_seen]
+        src, _ = self._source(first_seen)
         how = "was translated" if hidden else "may have been translated"
         named.problems.append(f"{text(*src)} {how} before any observation point; the tuple before it was not seen")
         named.candidates = [] if hidden else [first_seen]
@@ -236,7 +238,7 @@ class Naming:
         """Take `translated` back where its source may be translated, or was translated back, past the last observation point."""
         if self._final[connection] or self.timeline.empty:
             return
-        (src, _), (dst, _) = self._sources[named.translated], self._destinations[named.translated]
+        (src, _), (dst, _) = self._source(named.translated), self._destination(named.translated)
         if self._asked[connection]:
             client, server = (self.timeline.owner(address, start_ns) for address in (src, dst))
             from_pod, to_pod = (owner is not None and owner.kind == "pod" for owner in (client, server))
@@ -265,16 +267,16 @@ class Naming:
         """`(whether the first tuple seen had been translated before, evidence bits)`; None where that is possible."""
         first_seen = self._columns["first_seen"][connection]
         kind = client.kind if client else None
-        source, _ = self._sources[first_seen]
+        source, _ = self._source(first_seen)
         there = (client.node if client else None) or self.traced.nodes[self._columns["first_node"][connection]]
         own = kind == "node" or source in self._own_addresses.get(there, ())
         captured = there in self._captured
-        if (client is not None or own) and there in self._original_on.get(first_seen, ()):
+        if (client is not None or own) and there in (self.traced.nodes[node] for node in self._original_on.of(first_seen)):
             return False, 0
         if self.timeline.empty:
             hidden, bits = masqueraded(self._first_packet(connection, there, first_seen)) if own else (False, 0)
             return bool(hidden), bits  # without metadata, only what the packet gives away
-        target, target_port = self._destinations[first_seen]
+        target, target_port = self._destination(first_seen)
         if own and not captured:
             return None, 0
         if own and there not in self.around.pod_sides and not self._is_pod(target, start_ns):
@@ -285,14 +287,16 @@ class Naming:
         whose = self.timeline.owner(target, start_ns)
         if whose is not None and all(service.headless for service in backed) and (self._knows_endpoints or whose.kind != "pod"):
             return False, 0  # no Service's address leads here
-        if not own and kind in ("pod", None) and self._doors.get(connection, set()) & {there, INSIDE_POD}:
+        doors = self._doors.of(connection)
+        if not own and kind in ("pod", None) and any(door == INSIDE_POD or self.traced.nodes[door] == there for door in doors):
             return False, 0
         return masqueraded(self._first_packet(connection, there, first_seen)) if own else (None, 0)
 
     def _first_packet(self, connection: int, node: str, first_seen: int) -> FirstPacket:
+        self._by_itself = True
         observations = self.traced.observations
-        address, port = self._sources[first_seen]
-        row, answer = self._request.get(connection), self._answer.get(connection)
+        address, port = self._source(first_seen)
+        row, answer = (rows.get(connection) for rows in self._first_rows)
         mss, ttl = (int(observations["mss"][row]), int(observations["ttl"][row])) if row is not None else (0, INITIAL_TTLS[0])
         answer_mss = int(observations["mss"][answer]) if answer is not None else 0
         return FirstPacket(mss, answer_mss, self.around.largest_mss.get((node, address[0] != 0), 0) > answer_mss, port, ttl)

@@ -9,7 +9,10 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from probes.addresses import V4_MAPPED, Address
+from probes.schema import Array
 from tracer.cluster import dns, owners, proxies, services
 from tracer.cluster.containers import Containers
 from tracer.cluster.fields import Object, address, controller, dicts, strings
@@ -96,6 +99,24 @@ class Timeline:
                         found = address(text)
                         if found is not None:
                             self._backed.setdefault(found, {})[key] = None
+
+    @functools.cached_property
+    def declared_ports(self) -> Array:
+        """Of each of 65,536 ports, whether any container declares it: of all others an address's `owner` is the same."""
+        found = np.zeros(1 << 16, bool)
+        found[[port for pod in self._pods.values() for _, port in pod.ports if 0 <= port < len(found)]] = True
+        return found
+
+    def state(self, times_ns: Array) -> Array:
+        """A number (int64) for each of these times: between equal ones nothing changed of whom an address or port belonged to."""
+        found: Array = np.searchsorted(self._changes, times_ns, "right")
+        return found
+
+    @functools.cached_property
+    def _changes(self) -> Array:
+        services = (self._fronts, self._node_ports, self._service_addresses)
+        moments = set(self._holder_changes).union(*(each.moments() for each in (self._host_ports, *services)))
+        return np.array(sorted(moments.union(moment for moment, _ in self._backing_changes.changes())), "i8")
 
     @property
     def empty(self) -> bool:

@@ -1,0 +1,92 @@
+"""Connections that are called alike are named once: each is named as it would be by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cluster_objects import NOON, event, listed, pod
+from hypothesis import given
+from hypothesis import strategies as st
+from wire import START_NS, packet, traced
+
+from probes.links import Link
+from probes.schema import Array
+from tracer import names
+from tracer.bundle import read_bundle
+from tracer.cluster import Timeline
+from tracer.names import Named, Naming
+from tracer.namesakes import Members
+from tracer.surroundings import Surroundings
+from tracer.trace import trace
+
+NOON_MS = NOON * 1000 - START_NS / 1e6 + 30_000
+WEB, ALICE = "10.244.0.3", "10.244.0.4"
+
+
+@pytest.mark.parametrize("use_ledger", [True, False])
+@pytest.mark.parametrize("use_cluster", [True, False])
+def test_names_are_those_of_each_connection_by_itself(
+    sample: Path, use_ledger: bool, use_cluster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = read_bundle([sample], use_ledger=use_ledger, use_cluster=use_cluster)
+    kinds = []
+
+    def noted(*facts: object) -> Array:
+        kinds.append(names_of(*facts))
+        return kinds[-1]
+
+    names_of: Callable[..., Array] = names.namesakes
+    monkeypatch.setattr(names, "namesakes", noted)
+    together = trace(bundle).named
+    monkeypatch.setattr(names, "namesakes", lambda *facts: np.arange(len(names_of(*facts))))
+    assert trace(bundle).named == together
+    assert len(set(kinds[0].tolist())) < len(together)
+
+
+def calls(*ports: int, at_s: tuple[float, ...] = ()) -> list[dict[str, int]]:
+    """The pod ALICE calls the pod WEB from each of these ports, a second later each time or `at_s`."""
+    rows = []
+    for number, port in enumerate(ports):
+        ms = NOON_MS + 1000 * (at_s[number] if at_s else number)
+        client, server = f"{ALICE}:{port}", f"{WEB}:8080"
+        rows.append(packet(ms, client, server, "S", seq=100 * number, tsval=5 + number))
+        rows.append(packet(ms + 1, server, client, "SA", seq=900 * number, ack=100 * number + 1, direction=1, tsval=6, tsecr=5 + number))
+    return rows
+
+
+def named(rows: list[dict[str, int]], timeline: Timeline, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Named], int]:
+    """Their names, and how many of them were looked for."""
+    looked: list[int] = []
+    alone: Callable[[Naming, int], Named] = Naming._named
+    monkeypatch.setattr(Naming, "_named", lambda self, connection: looked.append(connection) or alone(self, connection))
+    links: dict[str, dict[int, Link]] = {}
+    return list(Naming(traced(rows, "node-a/veth1"), timeline, links, Surroundings({}, frozenset({"node-a"}))).all()), len(looked)
+
+
+def test_a_port_that_a_container_declares_is_not_any_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    timeline = Timeline(listed(pod("web", WEB), pod("alice", ALICE)))
+    found, looked = named(calls(40000, 40001, 8080, 40002), timeline, monkeypatch)
+    assert [each.client and each.client.container for each in found] == [None, None, "app", None]
+    assert (looked, len({each.original for each in found})) == (2, 4)
+
+
+def test_whoever_had_an_address_at_that_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = (pod(name, ALICE, created=created) for name, created in (("alice", 0), ("bob", 40)))
+    timeline = Timeline([*listed(pod("web", WEB), one), event(35, "DELETED", one), event(40, "ADDED", other)])
+    found, looked = named(calls(40000, 40001, 40002, 40003, at_s=(0, 1, 15, 16)), timeline, monkeypatch)
+    assert [each.client and each.client.name for each in found] == ["alice", "alice", "bob", "bob"]
+    assert looked == 2
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(-1, 5))))
+def test_members(pairs: list[tuple[int, int]]) -> None:
+    owners, members = (np.array([pair[side] for pair in pairs], "i8") for side in (0, 1))
+    found, hashes = Members(owners, members), Members(owners, members).hashes(10)
+    sets = [sorted({member for owner, member in pairs if owner == each}) for each in range(10)]
+    assert [found.of(each) for each in range(10)] == sets
+    for one in range(10):
+        for other in range(10):
+            assert (hashes[one] == hashes[other]) == (sets[one] == sets[other])
