@@ -20,7 +20,6 @@ from bench.rounds import ROOT
 from bench.whole import NODES, SNAPLEN, hopline, synthesised
 
 AIM = 1.7  # of two workers against one
-AT_ONCE_BYTES = 1 << 20
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -47,19 +46,18 @@ def measure(asked: argparse.Namespace, console: Console) -> dict[str, Any]:
 def traced(bundle: Path, workers: int) -> dict[str, Any]:
     """One trace by so many workers: the time it took, scheduler and workers started, and what came out."""
     words = ["trace", "--l4-only", "--json", "--engine", "dask", "--workers", str(workers), str(bundle)]
-    digest, connections = hashlib.sha256(), 0
-    with tempfile.TemporaryFile() as errors:
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         began = time.perf_counter()
-        with subprocess.Popen([*hopline(), *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=errors) as process:
-            assert process.stdout is not None
-            while some := process.stdout.read(AT_ONCE_BYTES):  # as it comes: all of it would take memory and time of its own
-                digest.update(some)
-                connections += some.count(b"\n")
+        code = subprocess.run([*hopline(), *words], cwd=ROOT, stdout=output, stderr=errors, check=False).returncode
         seconds = time.perf_counter() - began
         errors.seek(0)
-        if process.returncode:
+        if code:
             raise SystemExit(f"bench: hopline {' '.join(words)} failed: {errors.read().decode().strip().splitlines()[-1]}")
-    return {"workers": workers, "seconds": seconds, "connections": connections, "digest": digest.hexdigest()}
+        output.seek(0)
+        connections = sum(1 for _ in output)
+        output.seek(0)
+        digest = hashlib.file_digest(output, "sha256").hexdigest()
+    return {"workers": workers, "seconds": seconds, "connections": connections, "digest": digest}
 
 
 def report(found: dict[str, Any]) -> Iterator[Table | str]:
