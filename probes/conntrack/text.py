@@ -44,11 +44,12 @@ def _blocks(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _table(block: bytes) -> tuple[Table, Array, bool]:
     """LEDGER rows of whole lines, the places of unreadable lines, and whether a start time's zone is a guess."""
-    lines = block.count(b"\n")
+    content = np.frombuffer(block, "u1")
+    lines = np.count_nonzero(content == ord("\n"))  # faster than `bytes.count` takes
     numbers = np.empty((lines, NUMBERS), "i8")
     groups = np.empty((lines, 4, 8), "u2")
     bad = np.empty(lines, "i8")
-    count, bad_count = scan(np.frombuffer(block, "u1"), numbers, groups, bad)
+    count, bad_count = scan(content, numbers, groups, bad)
     halves = groups[:count].astype(">u2").view(">u8").astype("u8")
     columns: Table = {name: numbers[:count, place] for name, place in _NUMBERS.items()}
     columns["start_ns"], guessed = starts(block, numbers[:count, START_AT], numbers[:count, DELTA], columns["time_ns"])
