@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from probes.jit import bare, unsigned, wide
+from probes.processors import PROCESSORS
 from probes.schema import Array
 from tracer.components import Components
 from tracer.numbering import HashNumbers
@@ -14,7 +17,8 @@ from tracer.pairing import paired
 from tracer.partitions.links import Links
 from tracer.tuples import mix
 
-LINKS_AT_ONCE = 1 << 22  # that are paired, beside all flows
+LINKS_AT_ONCE = 1 << 21  # that one thread pairs, beside all flows
+_RANGE_SHIFT = 16  # not by the highest bits, which pairing divides by
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +52,25 @@ class Deal:
         return (mix(groups) % np.uint64(self.count)).astype("i4")
 
 
+@bare
+def _choose(keys: Array, linked: Array, flows: Array, which: int, mask: int, chosen: Array, its: Array, count: int) -> int:
+    """Add the links whose keys are of range `which` to `count` that were chosen, with their flows' numbers; returns how many there are."""
+    for row in range(len(keys)):
+        chosen[count], its[count] = keys[row], unsigned(flows[linked[row]])
+        count += wide(keys[row] >> unsigned(_RANGE_SHIFT)) & mask == which
+    return count
+
+
 def deal(links: Sequence[Links], count: int) -> Deal:
     """Deal the flows of all `links` out to `count` partitions: whatever is linked goes together, and where to depends on nothing else."""
     known = HashNumbers()
     numbers = [known.of(each.numbers.hashes) for each in links]
     groups = Components(len(known.hashes))
-    for tables in _ranges(links, numbers):
-        one, other = paired(*tables)
-        groups.join(one, other, np.zeros(len(one), "i8"))
+    total = sum(len(keys) for each in links for keys in each.keys)
+    ranges = 1 << (total // LINKS_AT_ONCE).bit_length()
+    with ThreadPoolExecutor(PROCESSORS) as pool:
+        for one, other in pool.map(lambda which: paired(_range(links, numbers, which, ranges)), range(ranges)):
+            groups.join(one, other, np.zeros(len(one), "i8"))
     root, _ = groups.roots()
     lowest = known.hashes.copy()
     np.minimum.at(lowest, root, known.hashes)
@@ -63,15 +78,11 @@ def deal(links: Sequence[Links], count: int) -> Deal:
     return Deal(known.hashes[order], lowest[root][order], count)
 
 
-def _ranges(links: Sequence[Links], numbers: Sequence[Array]) -> Iterator[list[tuple[Array, Array]]]:
-    """All links, with flows (uint64) counted through all of `links`, as tables; some LINKS_AT_ONCE at a time, equal keys together."""
-    total = sum(len(keys) for each in links for keys in each.keys)
-    ranges = np.uint64(total // LINKS_AT_ONCE + 1)
-    for number in range(int(ranges)):
-        tables = []
-        for each, of in zip(links, numbers, strict=True):
-            for keys, linked in zip(each.keys, each.linked, strict=True):
-                # not by the highest bits, which pairing divides by
-                here = slice(None) if ranges == 1 else np.flatnonzero((keys >> np.uint64(16)) % ranges == number)
-                tables.append((keys[here], of[linked[here]].view("u8")))
-        yield tables
+def _range(links: Sequence[Links], numbers: Sequence[Array], which: int, ranges: int) -> tuple[Array, Array]:
+    """All links whose keys are of one of so many `ranges`, with flows (uint64) counted through all of `links`: equal keys are together."""
+    room = 1 + sum(len(keys) for each in links for keys in each.keys)
+    keys, flows, count = np.empty(room, "u8"), np.empty(room, "u8"), 0  # of which only as much takes memory as is used
+    for each, of in zip(links, numbers, strict=True):
+        for some, linked in zip(each.keys, each.linked, strict=True):
+            count = _choose(some, linked, of, which, ranges - 1, keys, flows, count)
+    return keys[:count], flows[:count]
