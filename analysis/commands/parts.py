@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -61,7 +61,11 @@ class How:
 
     def load(self) -> None:
         """Load what traces a bundle, which takes as long as a ledger does."""
-        import analysis.engine.run  # noqa: F401, PLC0415 - imports are slow, --help is not
+        import analysis.engine.run  # noqa: PLC0415 - imports are slow, --help is not
+
+        if self.engine == "dask":
+            with suppress(ImportError):  # which is said when it is needed
+                import analysis.engine.cluster  # noqa: F401, PLC0415
 
     def finds_requests(self, paths: list[Path], keys: Path | None) -> bool:
         """Whether requests are found in parts: that was asked for, or packets would not fit into memory.

@@ -38,6 +38,7 @@ class Cluster:
 
     def __init__(self, client: Client, working: Working) -> None:
         self._client, self._working = client, working
+        self._handed: tuple[Work, Parcel] | None = None
         self.processes = self.readers = sum(client.nthreads().values())
 
     def scan(self, files: Sequence[CaptureFile]) -> list[spill.Scan | Problem]:
@@ -56,9 +57,22 @@ class Cluster:
         for _ in self._done("dealing out", futures):
             pass
 
+    def hand_over(self, work: Work, folder: Path) -> Parcel:
+        """Put what will be stitched where all workers have it, unless it is there."""
+        if self._handed is None or self._handed[0] is not work:
+            self._handed = work, pack(work, folder)
+        return self._handed[1]
+
     def stitch(self, work: Work, packets: Packets, parts: Sequence[int], folder: Path) -> Iterator[tuple[int, Stitched]]:
         """Each of `parts` and what came of it, in any order."""
-        futures = self._client.map(_stitch, parts, work=pack(work, folder), packets=packets, folder=folder, retries=RETRIES, pure=False)
+        kept: dict[str, Any] = {
+            "work": self.hand_over(work, folder),
+            "packets": packets,
+            "folder": folder,
+            "retries": RETRIES,
+            "pure": False,
+        }
+        futures = self._client.map(_stitch, parts, **kept)
         for number, stitched in self._done(work.named, futures):
             yield parts[number], stitched
 

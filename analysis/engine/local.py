@@ -73,6 +73,9 @@ class Local:
         with ThreadPoolExecutor(READERS) as readers:
             list(readers.map(one, shares))
 
+    def hand_over(self, work: Work, folder: Path) -> None:
+        """What will be stitched is there: forked processes have all that this one has."""
+
     def stitch(self, work: Work, packets: Packets, parts: Sequence[int], folder: Path) -> Iterator[tuple[int, Stitched]]:
         """Each of `parts` and what came of it, in any order. Processes that are ended from outside cost time, no more."""
         left, processes = list(parts), self.processes

@@ -6,6 +6,7 @@ import io
 import math
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -200,14 +201,18 @@ def _through(folder: Path, opened: Opened, asked: Asked, machine: Machine, whole
     del scanned  # what was linked is as large as many partitions
     folder = folder / f"parts-{count}"  # their number may follow that of processes, which another run has more or less of
     folder.mkdir(exist_ok=True)
-    work = whole.work(bundle, around, dealt)
-    if whole.dissects:
-        work = replace(work, content=partial(spill.content_of, folder, cut))
-        machine.deal_out(files, cut, dealt, folder, payloads=True)
-    else:
-        machine.deal_out(files, cut, dealt, folder)
+
+    def prepared() -> Work:
+        work = whole.work(bundle, around, dealt)
+        work = replace(work, content=partial(spill.content_of, folder, cut)) if whole.dissects else work
+        machine.hand_over(work, folder)
+        return work
+
+    with ThreadPoolExecutor(1) as beside:
+        work = beside.submit(prepared)
+        machine.deal_out(files, cut, dealt, folder, payloads=whole.dissects)
     let_memory_go()  # no more is read
-    return _stitched(whole, work, machine, partial(spill.packets_of, folder, cut, points), folder)
+    return _stitched(whole, work.result(), machine, partial(spill.packets_of, folder, cut, points), folder)
 
 
 def _archived(archive: Archive, folder: Path, opened: Opened, asked: Asked, machine: Machine, whole: _Whole[Found]) -> Found:
@@ -237,7 +242,11 @@ class Scanned:
 
 def scan(opened: Opened, machine: Machine) -> Scanned:
     """Read all captures for the first time."""
-    found = machine.scan(opened.captures)
+    links = Links()
+    with ThreadPoolExecutor(1) as beside:
+        linking = beside.submit(link_evidence, links, opened.bundle.ledgers, opened.bundle.sockets)
+        found = machine.scan(opened.captures)
+    linking.result()
     scans = [each for each in found if not isinstance(each, Problem)]
     files = [file for file, each in zip(opened.captures, found, strict=True) if not isinstance(each, Problem)]
     points = np.cumsum([0, *(len(each.points) for each in scans)]).tolist()[:-1]  # before those of each capture
@@ -247,8 +256,6 @@ def scan(opened: Opened, machine: Machine) -> Scanned:
         {file.name: each.statistics for file, each in zip(files, scans, strict=True)},
         [*(each for each in found if isinstance(each, Problem)), *(problem for each in scans for problem in each.problems)],
     )  # fmt: skip
-    links = Links()
-    link_evidence(links, bundle.ledgers, bundle.sockets)
     seen = together([each.seen for each in scans], points)
     rows, frames = sum(each.rows for each in scans), [each.statistics.frames for each in scans]
     return Scanned(bundle, files, points, frames, [links, *(each for scan in scans for each in scan.links)], seen, rows)
