@@ -52,8 +52,13 @@ class Connections:
 
     def lines(self, most: int | None = None) -> Iterator[bytes]:
         """Their records as JSON (ASCII), those of the first `most`."""
-        places = zip(self.numbers[:most].tolist(), self._part[:most].tolist(), self._place[:most].tolist(), strict=True)
-        return (self._line(*each) for each in places)
+        part, place = self._part[:most], self._place[:most]
+        first, end = np.empty((2, len(part)), "i8")
+        for number, each in enumerate(self._parts):
+            mine = part == number
+            first[mine], end[mine] = each.text[place[mine]], each.text[place[mine] + 1]
+        bounds = zip(self.numbers[:most].tolist(), part.tolist(), first.tolist(), end.tolist(), strict=True)
+        return (self._line(*each) for each in bounds)
 
     def records(self, most: int | None = None) -> Iterator[Record]:
         """The same as they were before."""
@@ -66,20 +71,28 @@ class Connections:
         found = []
         for kind, part, row in zip(*(chosen[name].tolist() for name in ("kind", "part", "row")), strict=True):
             place = int(np.searchsorted(self._parts[part].kept, row))
-            found.append((int(self.ranks[part][row]) + 1, part, place, kind))
+            found.append((int(self.ranks[part][row]) + 1, part, *self._bounds(part, place), kind))
         found.sort()
         return [json.loads(self._line(*each)) for *each, _ in found], [kind for *_, kind in found]
 
-    def _line(self, number: int, part: int, place: int) -> bytes:
+    def _bounds(self, part: int, place: int) -> tuple[int, int]:
         first, end = self._parts[part].text[place : place + 2].tolist()
-        text = bytes(self._texts[part][first:end])
+        return first, end
+
+    def _line(self, number: int, part: int, first: int, end: int) -> bytes:
+        text: bytes | memoryview = self._texts[part][first + 1 : end]  # behind its brace
         if number in self._affinities:
-            text = _with_policy(text, self._affinities[number])
-        return b'{"id": "c%d", "parent": null, "trace": "t%d", %b' % (number, number, text[1:])
+            text = _with_policy(bytes(self._texts[part][first:end]), self._affinities[number])[1:]
+        return b'{"id": "c%d", "parent": null, "trace": "t%d", %b' % (number, number, text)
 
     def each(self) -> Sequence[Record]:
         """The same by place, where all were asked for; those that were looked at last are in memory."""
-        return _Each(lambda at: self._line(at + 1, int(self._part[at]), int(self._place[at])), len(self))
+
+        def line(at: int) -> bytes:
+            part = int(self._part[at])
+            return self._line(at + 1, part, *self._bounds(part, int(self._place[at])))
+
+        return _Each(line, len(self))
 
     def _check_affinities(self) -> dict[int, Policy]:
         asked = [(int(ranks[row]) + 1, affine) for ranks, part in zip(self.ranks, self._parts, strict=True) for row, affine in part.affine]
