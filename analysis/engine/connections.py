@@ -83,7 +83,7 @@ class Connections:
         text: bytes | memoryview = self._texts[part][first + 1 : end]  # behind its brace
         if number in self._affinities:
             text = _with_policy(bytes(self._texts[part][first:end]), self._affinities[number])[1:]
-        return b'{"id": "c%d", "parent": null, "trace": "t%d", %b' % (number, number, text)
+        return b'{"id": "c%d", "parent": null, "trace": "t%d", ' % (number, number) + text
 
     def each(self) -> Sequence[Record]:
         """The same by place, where all were asked for; those that were looked at last are in memory."""

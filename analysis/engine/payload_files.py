@@ -29,7 +29,7 @@ class PayloadWriter:
     def add(self, table: Table, cut: Cut) -> None:
         """Those of the next observations, which are `cut`."""
         wanted = _captured(table)
-        ends, rows, first = np.cumsum(wanted), [cut.rows(part)[0] for part in range(len(self._writers))], 0
+        ends, rows, first = np.cumsum(wanted), [cut.rows(part) for part in range(len(self._writers))], 0
         while first < size(table):
             before = int(ends[first] - wanted[first])
             end = max(first + 1, int(np.searchsorted(ends, before + AT_ONCE, side="right")))

@@ -116,7 +116,7 @@ def deal_out(
     paths = [*(part_file(folder, share, part) for part in range(count)), *beside]
     if all(path.exists() for path in paths):
         return
-    flows, parts, first_row = HashNumbers(), np.empty(0, "i4"), 0
+    flows, parts, first_row, cut = HashNumbers(), np.empty(0, "i4"), 0, Cut(count)
     unfinished = [path.with_name(f"{path.name}.{os.getpid()}.part") for path in paths]
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("wb")) for path in unfinished]
@@ -129,7 +129,7 @@ def deal_out(
             numbers = flows.of(flow_hashes(table, rows))
             parts = np.concatenate([parts, dealt.of(flows.hashes[len(parts) :])])
             part[rows] = parts[numbers]
-            cut = Cut(table, with_rest(table, part, dealt, first) if rest else part, count, first)
+            cut.take(table, with_rest(table, part, dealt, first) if rest else part, first)
             if payloads is not None:
                 payloads.add(table, cut)
             for which, writer in enumerate(writers):

@@ -21,7 +21,7 @@ from analysis.engine.work import node_names
 from analysis.filters import Filters
 from analysis.records import Record, Recorder
 from analysis.synth import MODES, Amount, Options, synthesise
-from probes.schema import Array, size, take
+from probes.schema import OBSERVATIONS, Array, size, take
 from tracer.bundle import Bundle, read_bundle
 from tracer.numbering import HashNumbers
 from tracer.partitions import Cut, Links, deal, lines_dealt, link_evidence, split_ledgers, split_sockets
@@ -54,7 +54,8 @@ def in_parts(bundle: Bundle, count: int, pieces: int, folder: Path) -> list[Reco
     part = np.concatenate([np.append(dealt.of(each.numbers.hashes), np.int32(-1))[of] for each, of in zip(links, numbers, strict=True)])
     seen = together([glimpse(piece, len(bundle.points)) for piece in several], [0] * pieces)
     around = surroundings(seen, bundle.points, bundle.links, bundle.timeline)
-    cut = Cut(bundle.observations, part, count)
+    cut = Cut(count)
+    cut.take(bundle.observations, part)
     found, texts = [], []
     for number in range(count):
         mine = replace(
@@ -96,7 +97,8 @@ def test_what_a_packet_was_in_goes_with_it(name: str) -> None:
     first = int(np.flatnonzero(observations["outer"] < 0)[size(observations) // 3])
     piece = take(observations, np.arange(first, size(observations)))
     numbers = Links().add(piece, np.zeros(len(bundle_of(name).points), "u8"))
-    cut = Cut(piece, np.where(numbers < 0, -1, numbers % 3).astype("i4"), 3, first)
+    cut = Cut(3)
+    cut.take(piece, np.where(numbers < 0, -1, numbers % 3).astype("i4"), first)
     tables = [cut.table(number) for number in range(3)]
     for table in tables:
         inside = np.flatnonzero(table["outer"] >= 0)
@@ -104,6 +106,42 @@ def test_what_a_packet_was_in_goes_with_it(name: str) -> None:
         assert (around["frame"] == table["frame"][inside]).all()
         assert (around["point"] == table["point"][inside]).all()
     assert sum(int(np.count_nonzero(table["outer"] >= 0)) for table in tables) >= np.count_nonzero((piece["outer"] >= 0) & (numbers >= 0))
+
+
+FRAMES = st.lists(st.lists(st.integers(-1, 2), min_size=1, max_size=4), max_size=40)  # the partition of what is outside, of what is in it…
+
+
+@given(st.lists(FRAMES, max_size=4), st.integers(0, 9), st.integers(0, 2**32))
+def test_every_table_is_cut_as_by_itself(tables: list[list[list[int]]], first: int, seed: int) -> None:
+    cut, random = Cut(3), np.random.default_rng(seed)
+    for frames in tables:
+        part = np.array([each for frame in frames for each in frame], "i4")
+        whole = {column.name: random.integers(0, 100, len(part)).astype(column.dtype) for column in OBSERVATIONS.columns}
+        whole["icmp_type"][:] = 0
+        outside = [-1 if level == 0 else level - 1 + begin for begin, frame in _begins(frames) for level in range(len(frame))]
+        whole["outer"] = np.array([-1 if each < 0 else each + first for each in outside], "i8")
+        cut.take(whole, part, first)
+        for number in range(3):
+            wanted = set()
+            for row in np.flatnonzero(part == number).tolist():
+                while row >= 0:
+                    wanted.add(row)
+                    row = outside[row]  # noqa: PLW2901 - up and up
+            rows = sorted(wanted)
+            around = [rows.index(outside[row]) if outside[row] >= 0 else -1 for row in rows]
+            mine = take(whole, np.array(rows, "i8")) | {"outer": np.array(around, "i8")}
+            assert cut.rows(number).tolist() == rows
+            assert {name: column.tolist() for name, column in OBSERVATIONS.check(cut.table(number)).items()} == {
+                name: column.tolist() for name, column in mine.items()
+            }
+        first += len(part)
+
+
+def _begins(frames: list[list[int]]) -> Iterator[tuple[int, list[int]]]:
+    begin = 0
+    for frame in frames:
+        yield begin, frame
+        begin += len(frame)
 
 
 @given(st.lists(st.integers(0, 300), max_size=500), st.integers(1, 7))
