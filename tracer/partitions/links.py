@@ -27,6 +27,13 @@ def _hash_flows(  # noqa: PLR0913, PLR0917 - columns
 ) -> None:  # fmt: skip
     for number in range(len(rows)):
         row = rows[number]
+        if number:
+            last = rows[number - 1]
+            ends = (src_lo[row] ^ src_lo[last]) | (dst_lo[row] ^ dst_lo[last]) | (src_hi[row] ^ src_hi[last]) | (dst_hi[row] ^ dst_hi[last])
+            ports = (sport[row] ^ sport[last]) | (dport[row] ^ dport[last]) | (proto[row] ^ proto[last])
+            if ends == 0 and ports == 0:  # the next observation point saw it, too
+                flow[number] = flow[number - 1]
+                continue
         ahead, back = unsigned(0), unsigned(0)
         for one, other in (
             (src_hi[row], dst_hi[row]), (src_lo[row], dst_lo[row]), (dst_hi[row], src_hi[row]), (dst_lo[row], src_lo[row]),
