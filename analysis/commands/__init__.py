@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from analysis.commands.arguments import Command, Commands
+from analysis.commands.interrupts import end_tidily
 from analysis.commands.options import EXIT_OUTPUT, EXIT_USAGE
 from analysis.commands.output import ended, open_streams
 from probes import code_folders
@@ -78,6 +79,7 @@ def _compiling(functions: int) -> None:
 def main() -> None:
     """The `hopline` command."""
     open_streams()
+    end_tidily()
     if sys.argv[1:2] not in (["record"], ["agent"]):  # which tell events, as JSON
         code_folders.tell.append(_compiling)
     # Our matrices are small; threads of OpenBLAS that spin until the others are done took forty times the work on a busy machine.

@@ -1,9 +1,10 @@
-"""Ctrl-C, once, twice and three times."""
+"""Ctrl-C, once, twice and three times; and what others end a command by."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from typing import Protocol, Self
 
@@ -14,6 +15,28 @@ _STEPS = (
     "cleaning up; nothing more is fetched (Ctrl-C again to leave at once)",
     "left without cleaning up: recorders end by themselves, and agents delete their recordings later",
 )
+
+
+def end_tidily() -> None:
+    """Have SIGTERM and SIGHUP end this process as Ctrl-C does: what it has in temporary folders goes with it.
+
+    Processes that it forks have nothing to tidy, and end at once.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has one of them ignored
+            signal.signal(number, _end)
+    os.register_at_fork(after_in_child=_end_at_once)
+
+
+def _end(number: int, _frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)  # tidying up is not disturbed
+    sys.exit(128 + number)
+
+
+def _end_at_once() -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is _end:
+            signal.signal(number, signal.SIG_DFL)
 
 
 class Said(Protocol):
