@@ -93,6 +93,8 @@ class QuickCache(FunctionCache):
         found = next((code for file in self._files.values() if (code := file.load(key)) is not None), None)
         if found is not None:
             return self._impl.rebuild(target_context, found)
+        if not code_folders.started:
+            code_folders.forget_old_states()
         code_folders.started.append(f"{self._py_func.__module__}.{self._py_func.__qualname__}")
         for told in code_folders.tell:
             told(len(code_folders.started))

@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+STATES = 8  # of the sources, whose code is kept: those compiled last
 BESIDE = "compiled"  # the folder beside the sources in which a wheel brings code (deploy/wheel.py)
 
 started: list[str] = []  # functions that no folder had for this processor, by qualified name
@@ -61,3 +63,12 @@ def code_folders() -> tuple[list[Path], Path | None]:
         if Path(users).is_absolute():
             found.append(Path(users) / "hopline" / state())
     return found, next((folder for folder in found if _takes(folder)), None)
+
+
+def forget_old_states() -> None:
+    """Remove machine code of all but the STATES that were written last, beside where new code is kept; whoever needs it compiles again."""
+    _, kept = code_folders()
+    if kept is not None:
+        others = {folder: folder.stat().st_mtime for folder in kept.parent.glob(f"jit-{'[0-9a-f]' * 16}") if folder != kept}
+        for folder in sorted(others, key=others.__getitem__, reverse=True)[STATES - 1 :]:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -85,6 +85,22 @@ def test_changed_kernels_are_compiled_again_wherever_they_are(tmp_path: Path, mo
         assert (told[-1] != told[-2]) == changes, file
 
 
+def test_code_of_older_states_is_forgotten_when_more_is_made(tmp_path: Path) -> None:
+    others = [tmp_path / "cache" / f"jit-{number:016x}" for number in range(code_folders.STATES + 3)]
+    for age, folder in enumerate(others):
+        (folder / "probes.some").mkdir(parents=True)
+        os.utime(folder, (1e9 - age, 1e9 - age))
+    mine = tmp_path / "cache" / "jit-notes"
+    mine.mkdir()
+    run(tmp_path, "least")
+    left = {folder.name for folder in (tmp_path / "cache").iterdir()}
+    assert left == {mine.name, code_folders.state(), *(folder.name for folder in others[: code_folders.STATES - 1])}
+    for folder in others:
+        folder.mkdir(exist_ok=True)
+    run(tmp_path, "least")
+    assert all(folder.exists() for folder in others), "nothing was made"
+
+
 def test_code_for_recent_processors_is_for_those_alone() -> None:
     def kinds(**settings: str) -> str:
         program = "from probes.code_ready import processors; print(*processors())"
