@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.frames import TABLES, ByName, of_connections, of_requests
+from analysis.progress import Working, unseen
 
 Record = dict[str, Any]
-Working = Callable[[str, int, int], None]
 AT_ONCE = 10_000  # records of which the rows are in memory: a row group of each table
 
 
@@ -26,7 +26,7 @@ class Records(Protocol):
     def __iter__(self) -> Iterator[Record]: ...
 
 
-def write_parquet(folder: Path, connections: Records, requests: Records, working: Working = lambda _what, _done, _of: None) -> None:
+def write_parquet(folder: Path, connections: Records, requests: Records, working: Working = unseen) -> None:
     """Write `folder`/NAME.parquet for every NAME of TABLES, a row group after the other; OSError where it cannot be written.
 
     The folder must not exist. `requests` are those of `connections`. `working` is told what is done, how much of it, and of how much.

@@ -89,8 +89,7 @@ class TranslationTexts:
         )
         port, protocol = int(tuples["dport"][before]), PROTOCOL_NAMES.get(int(tuples["proto"][before]), "")
         endpoint = target, int(tuples["dport"][after])
-        path = rules.service_path(address, port, protocol, endpoint, source=source)
-        path = path or rules.node_port_path(port, protocol, endpoint, source=source, ipv6=address[0] != 0)
+        path = rules.path_to(address, port, protocol, endpoint, source=source)
         return (
             None
             if path is None

@@ -21,9 +21,15 @@ def parse(text: str) -> Address:
 @functools.lru_cache(maxsize=1 << 16)
 def text(hi: int, lo: int) -> str:
     """The address as people write it."""
-    if hi == 0 and lo >> 32 == 0xFFFF:
+    if not is_ipv6((hi, lo)):
         return f"{lo >> 24 & 255}.{lo >> 16 & 255}.{lo >> 8 & 255}.{lo & 255}"
     return str(ipaddress.IPv6Address(hi << 64 | lo))
+
+
+def is_ipv6(address: Address) -> bool:
+    """Whether it is more than an IPv4 address mapped into IPv6."""
+    hi, lo = address
+    return hi != 0 or lo >> 32 != V4_MAPPED >> 32
 
 
 def endpoint(hi: int, lo: int, port: int | None) -> str:

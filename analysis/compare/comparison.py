@@ -10,10 +10,11 @@ from analysis.compare.claims import CLOCKS, DIFFERS, PERHAPS, REFUSED, SAME, SMA
 from analysis.compare.clusters import FEWEST
 from analysis.compare.confounders import Confounder, confounders, mix
 from analysis.compare.controls import cautions, machines
-from analysis.compare.judging import Steps, answerable, drift, judged, unseen
+from analysis.compare.judging import answerable, drift, judged
 from analysis.compare.samples import METRICS, RECORDING, Measured
 from analysis.compare.side import Side
 from analysis.compare.spread import corrected
+from analysis.progress import Working, unseen
 
 Json = dict[str, Any]
 SCHEMA = 1
@@ -29,10 +30,10 @@ REMEDIES = {  # (verdict, whether on what recording costs)
 }
 
 
-def compare(sides: Sequence[Side], *, level: float, seed: int, varied: Iterable[str] = ("mode",), progress: Steps = unseen) -> Json:
+def compare(sides: Sequence[Side], *, level: float, seed: int, varied: Iterable[str] = ("mode",), progress: Working = unseen) -> Json:
     """Compare every side with the first. `varied` names what was changed on purpose (keys of `confounders.CHECKS`)."""
 
-    def watched(side: Side) -> Steps:
+    def watched(side: Side) -> Working:
         return lambda what, done, total: progress(f"{side.name}: {what}", done, total)
 
     purpose = tuple(varied)
@@ -77,7 +78,7 @@ def _drifts(told: Iterable[tuple[str, tuple[int, int]]]) -> list[str]:
     ]
 
 
-def _pair(a: Side, b: Side, level: float, seed: int, varied: tuple[str, ...], families: int, drifts: list[str], progress: Steps) -> Json:
+def _pair(a: Side, b: Side, level: float, seed: int, varied: tuple[str, ...], families: int, drifts: list[str], progress: Working) -> Json:
     claims = []
     for family, watched in zip(_families(a, b), (progress, unseen), strict=True):
         claims += judged(*family, level=level, seed=seed, families=families, progress=watched)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -16,20 +16,16 @@ from analysis.compare.questions import SLOWEST, TYPICAL, Question, questions
 from analysis.compare.ranks import shift
 from analysis.compare.samples import METRICS, Key, Measured, Sample
 from analysis.compare.shares import difference, share
+from analysis.progress import Working, unseen
 from probes.processors import in_threads
 from probes.schema import Array
 
 HALVED = 999  # deals for a side's own halves
 NO_RATIO = 0.25  # share of values at or below zero (less than a tick) from which the ranks of ratios mean nothing
-Steps = Callable[[str, int, int], None]  # what is done, how much of it, and of how much
 _Answer = tuple[Claim, Question, float]  # with how far chance takes the question, at the level asked for
 
 
-def unseen(_what: str, _done: int, _total: int) -> None:
-    """Nobody watches."""
-
-
-def judged(a: Measured, b: Measured, *, level: float, seed: int, families: int = 1, progress: Steps = unseen) -> list[Claim]:
+def judged(a: Measured, b: Measured, *, level: float, seed: int, families: int = 1, progress: Working = unseen) -> list[Claim]:
     """A claim for each question that both sides can be asked, in the order of METRICS, with verdicts.
 
     `families` is how many such sets of questions there are in all (`answerable`): more than two sides are more pairs.
@@ -75,7 +71,7 @@ def questions_of(a: Measured, b: Measured) -> tuple[list[Question], Array]:
     return list(questions(samples, least)), np.arange(a.clusters + b.clusters) >= a.clusters
 
 
-def drift(one: Measured, *, level: float, seed: int, progress: Steps = unseen) -> tuple[int, int]:
+def drift(one: Measured, *, level: float, seed: int, progress: Working = unseen) -> tuple[int, int]:
     """How many questions set a side's earlier half apart from its later one, among all such questions; and how many there are.
 
     Nobody changed anything between the two: that much may time alone do to what is recorded one after the other.

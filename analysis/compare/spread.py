@@ -96,9 +96,7 @@ def _path(trace: Trace, node: str, asked: str, client: str, protocol: str) -> Se
     if rules is None:
         return None
     address, port = _address(asked.rpartition(":")[0]), int(asked.rpartition(":")[2])
-    source = _address(client)
-    path = rules.service_path(address, port, protocol, source=source)
-    return path or rules.node_port_path(port, protocol, source=source, ipv6=address[0] != 0)
+    return rules.path_to(address, port, protocol, source=_address(client))
 
 
 def _address(text: str) -> Address:

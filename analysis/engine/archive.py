@@ -20,9 +20,10 @@ import numpy as np
 from analysis.engine import spill
 from analysis.engine.errors import ArchiveError
 from analysis.engine.files import claim, whole
-from analysis.engine.local import Local, Working
+from analysis.engine.local import Local
 from analysis.engine.run import scan
 from analysis.engine.shares import shares
+from analysis.progress import Working
 from probes.decode.numbers import OUTER
 from probes.schema import Array, ObservationPoint, Problem, Table, take
 from tracer.archive import DEAL_FILE, Contents, PacketFile, depths, save_deal, write_packets

@@ -17,12 +17,13 @@ from analysis.engine import spill
 from analysis.engine.ahead import load_ahead
 from analysis.engine.errors import ClusterError
 from analysis.engine.files import load_sums, stitch_to_files
-from analysis.engine.local import Packets, Working
+from analysis.engine.local import Packets
 from analysis.engine.parcels import Parcel, forget, pack
 from analysis.engine.room import FORKS
 from analysis.engine.shares import Share, shares
 from analysis.engine.stitch import Stitched
 from analysis.engine.work import Work
+from analysis.progress import Working
 from analysis.sums import Sums, merge
 from probes.capture import lanes, let_memory_go
 from probes.schema import Problem

@@ -17,6 +17,7 @@ from analysis.engine.room import FORKS, processors
 from analysis.engine.shares import Share
 from analysis.engine.stitch import Stitched
 from analysis.engine.work import Work
+from analysis.progress import Reading, Working
 from analysis.sums import Sums, tree
 from probes.schema import Problem, Table
 from tracer.bundle import Opened
@@ -25,8 +26,6 @@ from tracer.captures import READERS
 from tracer.partitions import Deal
 
 Packets = Callable[[int], Table]  # of a partition
-Reading = Callable[[str, int], None]
-Working = Callable[[str, int, int], None]
 
 _shared: tuple[Work, Packets, Path] | None = None  # what forked processes see of this one
 

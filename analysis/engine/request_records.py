@@ -6,7 +6,7 @@ import gc
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from analysis.filters import Filters
+from analysis.progress import Working
 from analysis.requests import RequestRecorder
 from analysis.summary import RequestTally
 
 AT_ONCE = 1000  # requests, at least,
 MOST_FILES = 64  # where they are
-Working = Callable[[str, int, int], None]
 
 _shared: tuple[RequestRecorder, Filters, list[int], int] | None = None  # what forked processes see of this one
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from analysis.engine.part_files import load_part, save_part
 from analysis.engine.request_records import Written, write_records
 from analysis.engine.work import Work
 from analysis.filters import Filters
+from analysis.progress import Working
 from analysis.requests import RequestRecorder
 from analysis.summary import told, told_requests
 from tracer.requests.dissection import dissect
@@ -23,7 +24,6 @@ from tracer.requests.run import RequestTrace, tie, without_requests
 from tracer.trace import Trace
 
 Record = dict[str, Any]
-Working = Callable[[str, int, int], None]
 
 
 def part_file(folder: Path, part: int) -> Path:

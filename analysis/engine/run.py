@@ -18,12 +18,13 @@ from analysis.engine import spill
 from analysis.engine.connections import Connections
 from analysis.engine.errors import ClusterError, SpillError
 from analysis.engine.files import claim, finished, text_of
-from analysis.engine.local import Local, Packets, Reading, Working
+from analysis.engine.local import Local, Packets
 from analysis.engine.memory import look
 from analysis.engine.room import fits
 from analysis.engine.shares import shares
 from analysis.engine.work import Work
 from analysis.filters import Filters
+from analysis.progress import Reading, Working
 from probes.capture import let_memory_go, line_up
 from probes.capture.reader import merge_captures
 from probes.schema import OBSERVATIONS, Problem, size

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from probes.addresses import Address
+from probes.addresses import Address, is_ipv6
 from probes.schema import Problem
 from tracer.rules.iptables import Iptables, Tables, read_tables
 from tracer.rules.ipvs import Ipvs, read_servers, read_sets
@@ -51,8 +51,7 @@ class ProxyRules:
         outside the cluster where rules treat those apart (externalTrafficPolicy: Local) and leaves `masquerade` None where it depends on
         it. Where the node's own addresses are needed, use `node_port_path`. `protocol` is "tcp", "udp" or "sctp" in either case.
         """
-        ipv6 = not (address[0] == 0 and address[1] >> 32 == 0xFFFF)
-        return self._path(Packet(address, port, protocol.lower(), source, ipv6=ipv6), endpoint)
+        return self._path(Packet(address, port, protocol.lower(), source, ipv6=is_ipv6(address)), endpoint)
 
     def node_port_path(
         self,
@@ -65,6 +64,19 @@ class ProxyRules:
     ) -> ServicePath | None:
         """The same for a nodePort at any of the node's addresses that accept it (in `ipv6` or IPv4)."""
         return self._path(Packet(None, port, protocol.lower(), source, to_node=True, ipv6=ipv6), endpoint)
+
+    def path_to(
+        self,
+        address: Address,
+        port: int,
+        protocol: str,
+        endpoint: tuple[Address, int] | None = None,
+        *,
+        source: Address | None = None,
+    ) -> ServicePath | None:
+        """`service_path` to an address that a Service has, else `node_port_path`, as if it were one of the node's."""
+        found = self.service_path(address, port, protocol, endpoint, source=source)
+        return found or self.node_port_path(port, protocol, endpoint, source=source, ipv6=is_ipv6(address))
 
     def _path(self, packet: Packet, endpoint: tuple[Address, int] | None) -> ServicePath | None:
         return next((path for backend in self.backends if (path := backend.path(packet, endpoint)) is not None), None)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from probes import addresses
-from probes.addresses import Address
+from probes.addresses import Address, is_ipv6
 from probes.schema import Problem
 from tracer.rules.iptables import Tables, destination
 from tracer.rules.model import Endpoint, Key, Packet, ServicePath, Sets
@@ -139,8 +139,7 @@ class Ipvs:
         # "Any address of the node" is one that kube-proxy did not take for a Service (KUBE-IPVS-IPS has those).
         services: frozenset[Key] = self._sets.get("KUBE-IPVS-IPS", frozenset()) | self._sets.get("KUBE-6-IPVS-IPS", frozenset())
         for (address, port, protocol), server in self._servers.items():
-            v6 = not (address[0] == 0 and address[1] >> 32 == 0xFFFF)
-            if (port, protocol, v6) == (packet.port, packet.protocol, packet.ipv6) and address not in services:
+            if (port, protocol, is_ipv6(address)) == (packet.port, packet.protocol, packet.ipv6) and address not in services:
                 return server
         return None
 
