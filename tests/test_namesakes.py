@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wire import START_NS, packet, traced
 
+from analysis.synth import MODES, Amount, Options, synthesise
 from probes.links import Link
 from probes.schema import Array
 from tracer import names
-from tracer.bundle import read_bundle
+from tracer.bundle import Bundle, read_bundle
 from tracer.cluster import Timeline
 from tracer.names import Named, Naming
 from tracer.namesakes import Members
@@ -31,7 +32,19 @@ WEB, ALICE = "10.244.0.3", "10.244.0.4"
 def test_names_are_those_of_each_connection_by_itself(
     sample: Path, use_ledger: bool, use_cluster: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle = read_bundle([sample], use_ledger=use_ledger, use_cluster=use_cluster)
+    alike(read_bundle([sample], use_ledger=use_ledger, use_cluster=use_cluster), monkeypatch)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("use_ledger", [True, False])
+def test_names_of_what_was_made_up(tmp_path: Path, mode: str, use_ledger: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reused ports, lost packets, clocks that differ."""
+    synthesise(Options(mode=mode, reuse=0.3, loss=0.05, nodes=3, skew_ms=20.0), Amount(requests=400), tmp_path / "made")
+    alike(read_bundle([tmp_path / "made"], use_ledger=use_ledger), monkeypatch)
+
+
+def alike(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names are the same if each connection is named by itself, which some are not."""
     kinds = []
 
     def noted(*facts: object) -> Array:
