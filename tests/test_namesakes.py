@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from tracer import names
 from tracer.bundle import Bundle, read_bundle
 from tracer.cluster import Timeline
 from tracer.names import Named, Naming
-from tracer.namesakes import Members
+from tracer.namesakes import Members, namesakes
 from tracer.surroundings import Surroundings
 from tracer.trace import trace
 
@@ -92,6 +93,53 @@ def test_whoever_had_an_address_at_that_moment(monkeypatch: pytest.MonkeyPatch) 
     found, looked = named(calls(40000, 40001, 40002, 40003, at_s=(0, 1, 15, 16)), timeline, monkeypatch)
     assert [each.client and each.client.name for each in found] == ["alice", "alice", "bob", "bob"]
     assert looked == 2
+
+
+ROLES = ("original", "translated", "first_seen")
+FACTS = [
+    *(("connections", name) for name in ("proto", "evidence", "status", "origin_node", "first_node", "start_ns", "answer_ns", *ROLES)),
+    *(("beside", str(number)) for number in range(2)), ("of_first", ""),
+    *((how, role) for how in ("unknown", "equal") for role in ROLES),
+    *((role, name) for role in ROLES for name in ("src_hi", "src_lo", "sport", "dst_hi", "dst_lo", "dport")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("where", "which"), FACTS)
+def test_each_fact_tells_connections_apart(where: str, which: str) -> None:
+    """Two connections, of three tuples each, that share everything but what is changed in one of them."""
+    timeline = Timeline([*listed(pod("web", WEB), pod("alice", ALICE)), event(40, "DELETED", pod("alice", ALICE))])
+    found = traced(calls(*range(40000, 40006)), "node-a/veth1")
+    seen = found.connections["first_seen"].copy()
+    connections = {name: column[:1].repeat(2) for name, column in found.connections.items()}
+    connections |= {role: seen[[number, number + 3]] for number, role in enumerate(ROLES)}
+    tuples = {name: column.copy() for name, column in found.tuples.items()}
+    beside, of_first, alone = [np.zeros(2, "u8"), np.zeros(2, bool)], np.zeros(len(tuples["proto"]), "u8"), np.zeros(2, bool)
+
+    def kinds() -> list[int]:
+        told: list[int] = namesakes(replace(found, connections=connections, tuples=tuples), timeline, of_first, beside, alone).tolist()
+        return told
+
+    assert kinds() == [0, 0]
+    if where == "connections":
+        other = {"start_ns": connections["start_ns"][1] + 20_000_000_000, "answer_ns": connections["start_ns"][1] + 20_000_000_000}
+        connections[which][1] = other.get(which, -1 if which in ROLES else connections[which][1] + 1)
+    elif where == "beside":
+        beside[int(which)][1] = 1
+    elif where == "unknown":
+        connections[which][0], connections[which][1] = len(tuples["proto"]) - 1, -1  # which is that very row
+    elif where == "equal":
+        connections[which][1] = connections[ROLES[ROLES.index(which) - 1]][1]  # they differ in ports that clients picked
+    elif where == "of_first":
+        of_first[connections["first_seen"][1]] = 7
+    else:
+        tuples[which][connections[where][1]] = 8080 if which == "sport" else 77
+    assert kinds() == [0, 1]
+
+
+def test_who_is_alone_is_called_like_nobody() -> None:
+    found = traced(calls(40000, 40001, 40002), "node-a/veth1")
+    nothing = np.zeros(len(found.tuples["proto"]), "u8")
+    assert namesakes(found, Timeline(), nothing, [], np.array([False, True, False])).tolist() == [0, 1, 0]
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(-1, 5))))
