@@ -53,7 +53,7 @@ def verdict(trace: Trace, connection: int, named: Named) -> Record | None:
     code = named.original
     address, source = ((int(tuples[f"{side}_hi"][code]), int(tuples[f"{side}_lo"][code])) for side in ("dst", "src"))
     port, protocol = int(tuples["dport"][code]), PROTOCOL_NAMES.get(int(tuples["proto"][code]), "")
-    path = rules.path_to(address, port, protocol, source=source)
+    path = rules.service_path(address, port, protocol, source=source, or_node_port=True)
     if path is None or path.verdict == "dnat":
         return None
     return {"node": node, "mode": rules.mode, "verdict": path.verdict, "service": path.service, "chains": list(path.chains)}

@@ -89,7 +89,7 @@ class TranslationTexts:
         )
         port, protocol = int(tuples["dport"][before]), PROTOCOL_NAMES.get(int(tuples["proto"][before]), "")
         endpoint = target, int(tuples["dport"][after])
-        path = rules.path_to(address, port, protocol, endpoint, source=source)
+        path = rules.service_path(address, port, protocol, endpoint, source=source, or_node_port=True)
         return (
             None
             if path is None

@@ -96,7 +96,7 @@ def _path(trace: Trace, node: str, asked: str, client: str, protocol: str) -> Se
     if rules is None:
         return None
     address, port = _address(asked.rpartition(":")[0]), int(asked.rpartition(":")[2])
-    return rules.path_to(address, port, protocol, source=_address(client))
+    return rules.service_path(address, port, protocol, source=_address(client), or_node_port=True)
 
 
 def _address(text: str) -> Address:

@@ -66,14 +66,8 @@ class Cluster:
 
     def stitch(self, work: Work, packets: Packets, parts: Sequence[int], folder: Path) -> Iterator[tuple[int, Stitched]]:
         """Each of `parts` and what came of it, in any order."""
-        kept: dict[str, Any] = {
-            "work": self.hand_over(work, folder),
-            "packets": packets,
-            "folder": folder,
-            "retries": RETRIES,
-            "pure": False,
-        }
-        futures = self._client.map(_stitch, parts, **kept)
+        handed = self.hand_over(work, folder)
+        futures = self._client.map(_stitch, parts, work=handed, packets=packets, folder=folder, retries=RETRIES, pure=False)
         for number, stitched in self._done(work.named, futures):
             yield parts[number], stitched
 

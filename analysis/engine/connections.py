@@ -43,7 +43,11 @@ class Connections:
         order = np.argsort(ranks)
         self.numbers = ranks[order] + 1
         self._part = np.repeat(np.arange(len(parts)), [len(part.kept) for part in parts])[order]
-        self._place = np.concatenate([np.arange(len(part.kept)) for part in parts] or [np.empty(0, "i8")])[order]
+        # where each one's text is; those that were not written, as nobody asked for so many, have none
+        places = [(part.text, np.arange(len(part.kept))) for part in parts]
+        self._first, self._end = (
+            np.concatenate([text.take(at + side, mode="clip") for text, at in places] or [np.empty(0, "i8")])[order] for side in (0, 1)
+        )
         self._affinities = self._check_affinities()
 
     def __len__(self) -> int:
@@ -52,14 +56,8 @@ class Connections:
 
     def lines(self, most: int | None = None) -> Iterator[bytes]:
         """Their records as JSON (ASCII), those of the first `most`."""
-        part, place = self._part[:most], self._place[:most]
-        first, end = np.empty((2, len(part)), "i8")
-        for number, each in enumerate(self._parts):
-            mine = part == number
-            # of those that were not written, as nobody asked for so many, nobody will ask
-            first[mine], end[mine] = (each.text.take(place[mine] + side, mode="clip") for side in (0, 1))
-        bounds = zip(self.numbers[:most].tolist(), part.tolist(), first.tolist(), end.tolist(), strict=True)
-        return (self._line(*each) for each in bounds)
+        where = (column[:most].tolist() for column in (self.numbers, self._part, self._first, self._end))
+        return (self._line(*each) for each in zip(*where, strict=True))
 
     def records(self, most: int | None = None) -> Iterator[Record]:
         """The same as they were before."""
@@ -72,13 +70,9 @@ class Connections:
         found = []
         for kind, part, row in zip(*(chosen[name].tolist() for name in ("kind", "part", "row")), strict=True):
             place = int(np.searchsorted(self._parts[part].kept, row))
-            found.append((int(self.ranks[part][row]) + 1, part, *self._bounds(part, place), kind))
+            found.append((int(self.ranks[part][row]) + 1, part, *self._parts[part].text[place : place + 2].tolist(), kind))
         found.sort()
         return [json.loads(self._line(*each)) for *each, _ in found], [kind for *_, kind in found]
-
-    def _bounds(self, part: int, place: int) -> tuple[int, int]:
-        first, end = self._parts[part].text[place : place + 2].tolist()
-        return first, end
 
     def _line(self, number: int, part: int, first: int, end: int) -> bytes:
         text: bytes | memoryview = self._texts[part][first + 1 : end]  # behind its brace
@@ -88,12 +82,7 @@ class Connections:
 
     def each(self) -> Sequence[Record]:
         """The same by place, where all were asked for; those that were looked at last are in memory."""
-
-        def line(at: int) -> bytes:
-            part = int(self._part[at])
-            return self._line(at + 1, part, *self._bounds(part, int(self._place[at])))
-
-        return _Each(line, len(self))
+        return _Each(lambda at: self._line(at + 1, int(self._part[at]), int(self._first[at]), int(self._end[at])), len(self))
 
     def _check_affinities(self) -> dict[int, Policy]:
         asked = [(int(ranks[row]) + 1, affine) for ranks, part in zip(self.ranks, self._parts, strict=True) for row, affine in part.affine]

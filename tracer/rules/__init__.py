@@ -44,14 +44,20 @@ class ProxyRules:
         endpoint: tuple[Address, int] | None = None,
         *,
         source: Address | None = None,
+        or_node_port: bool = False,
     ) -> ServicePath | None:
         """What the first packet to a ClusterIP, external or load balancer address meets; None where no rule knows it.
 
         With `endpoint`, the path to that one, and None where these rules never lead there. An unknown `source` is taken for a client
         outside the cluster where rules treat those apart (externalTrafficPolicy: Local) and leaves `masquerade` None where it depends on
-        it. Where the node's own addresses are needed, use `node_port_path`. `protocol` is "tcp", "udp" or "sctp" in either case.
+        it. Where the node's own addresses are needed, use `node_port_path`, or, where `address` may be one, `or_node_port`. `protocol` is
+        "tcp", "udp" or "sctp" in either case.
         """
-        return self._path(Packet(address, port, protocol.lower(), source, ipv6=is_ipv6(address)), endpoint)
+        ipv6 = is_ipv6(address)
+        found = self._path(Packet(address, port, protocol.lower(), source, ipv6=ipv6), endpoint)
+        if found is None and or_node_port:
+            return self.node_port_path(port, protocol, endpoint, source=source, ipv6=ipv6)
+        return found
 
     def node_port_path(
         self,
@@ -64,19 +70,6 @@ class ProxyRules:
     ) -> ServicePath | None:
         """The same for a nodePort at any of the node's addresses that accept it (in `ipv6` or IPv4)."""
         return self._path(Packet(None, port, protocol.lower(), source, to_node=True, ipv6=ipv6), endpoint)
-
-    def path_to(
-        self,
-        address: Address,
-        port: int,
-        protocol: str,
-        endpoint: tuple[Address, int] | None = None,
-        *,
-        source: Address | None = None,
-    ) -> ServicePath | None:
-        """`service_path` to an address that a Service has, else `node_port_path`, as if it were one of the node's."""
-        found = self.service_path(address, port, protocol, endpoint, source=source)
-        return found or self.node_port_path(port, protocol, endpoint, source=source, ipv6=is_ipv6(address))
 
     def _path(self, packet: Packet, endpoint: tuple[Address, int] | None) -> ServicePath | None:
         return next((path for backend in self.backends if (path := backend.path(packet, endpoint)) is not None), None)
