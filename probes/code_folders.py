@@ -69,6 +69,14 @@ def forget_old_states() -> None:
     """Remove machine code of all but the STATES that were written last, beside where new code is kept; whoever needs it compiles again."""
     _, kept = code_folders()
     if kept is not None:
-        others = {folder: folder.stat().st_mtime for folder in kept.parent.glob(f"jit-{'[0-9a-f]' * 16}") if folder != kept}
-        for folder in sorted(others, key=others.__getitem__, reverse=True)[STATES - 1 :]:
+        others = [folder for folder in kept.parent.glob(f"jit-{'[0-9a-f]' * 16}") if folder != kept]
+        for folder in sorted(others, key=_written, reverse=True)[STATES - 1 :]:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _written(folder: Path) -> float:
+    """When it was; long ago where another process has just removed it."""
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
