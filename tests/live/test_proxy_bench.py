@@ -119,20 +119,20 @@ def test_ipvs_changes_only_the_real_servers_that_differ() -> None:
 
 
 def test_cold_caches_keep_nothing_of_the_last_walk(missing: dict[str, str]) -> None:
-    """1,000 rules of iptables-legacy, half a megabyte, come from this processor's own cache or from beyond it."""
+    """The same walk takes longer behind emptied caches: by how much is the machine's, so what counts is how often."""
     if "iptables-legacy" in missing:
         pytest.skip(missing["iptables-legacy"])
-    services, _ = generated(1000, 1)
+    services, _ = generated(300, 1)
     with ExitStack() as stack:
-        places = {each: Place(each, "iptables-legacy", CLIENT, [front_of(one) for one in services], stack, each) for each in (COLD, WARM)}
-        for place in places.values():
+        places = [Place(each, "iptables-legacy", CLIENT, [front_of(one) for one in services], stack, each) for each in (COLD, WARM)]
+        for place in places:
             run(place.road, MODES["iptables-legacy"].load(MODES["iptables-legacy"].texts(NODE, services)))
-        times: dict[str, list[float]] = {COLD: [], WARM: []}
-        for _ in range(5):
-            for each, place in places.items():
-                times[each] += place.burst(np.full(40, 999), direct=False).first_ns.tolist()
-        walks = {each: float(np.median(some)) for each, some in times.items()}
-    assert walks[COLD] > 1.2 * walks[WARM]
+        longer = []
+        for _ in range(9):
+            cold_ns, warm_ns = (place.burst(np.full(40, 299), direct=False).first_ns for place in places)
+            longer.append((cold_ns[:, None] > warm_ns).mean())
+    # Measured: 0.93 to 0.96; 0.87 to 0.91 beside work that reads memory on every processor; two warm ones: 0.39 to 0.58.
+    assert np.median(longer) > 0.75
 
 
 def test_what_is_translated_first_is_found_while_rules_load(missing: dict[str, str]) -> None:
