@@ -56,10 +56,13 @@ def scan(file: CaptureFile, stream: BinaryIO, progress: Progress = nothing, shar
     (name,) = node_names([file.node])
     seen, links, rows = [], Links(), 0
     pieces = read_pieces(stream, file.name, file.node, PIECE_FRAMES, progress)
-    for table in (part for whole in pieces.tables for part in ([whole] if share is None else _blocks(whole, share))):
-        links.add(table, np.full(len(pieces.points), name))
-        seen.append(glimpse(table, len(pieces.points)))
-        rows += size(table)
+    for whole in pieces.tables:
+        for table in [whole] if share is None else _blocks(whole, share):
+            links.add(table, np.full(len(pieces.points), name))
+            seen.append(glimpse(table, len(pieces.points)))
+            rows += size(table)
+            del table
+        del whole  # the next one gets its memory
     return Scan(pieces.points, pieces.statistics, pieces.problems, together(seen, [0] * len(seen)), [links], rows)
 
 
@@ -139,6 +142,7 @@ def deal_out(
             first_row += size(whole)
             if size(whole) and whole["frame"][-1] >= share.end:
                 break
+            del whole, table  # the next one gets their memory
     for path, finished in zip(unfinished, paths, strict=True):
         path.rename(finished)
 

@@ -2,7 +2,8 @@
 
 Each column is a private mapping of its own, which grows by mremap(2): pages move, bytes are not copied, and what lies beyond the rows was
 never written and takes no memory. Pages of a process's first table are of 4 KiB: those of 2 MiB, which a virtual machine's host may have
-taken back since they were free, take the system two to four times as long. Where more tables follow, theirs are of 2 MiB, and are kept.
+taken back since they were free, take the system two to four times as long. Where more tables follow, theirs are of 2 MiB, and are kept;
+but where they are of the same file, its first one's pages are kept and used again, whatever their size.
 """
 
 from __future__ import annotations
@@ -121,17 +122,19 @@ class _Mapped:
         if self.kept or before.any():
             self.items[: len(before)] = before
 
-    def first(self, count: int, *, keep: bool) -> Array:
+    def first(self, count: int, *, keep: bool, more: bool) -> Array:
         """The first `count` items; what lies beyond them is given back to the system.
 
-        If asked for, their memory is kept for another table, once nobody refers to them.
+        If asked for, their memory is kept for another table, once nobody refers to them: where `more` tables of this file follow, where its
+        pages are huge, or where it was kept before.
         """
         if not self._mapping or count * self.items.itemsize <= SMALL_BYTES:
             return self.items[:count].copy()
         end = -(-count * self.items.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
         forget(self._mapping, end)
         if keep and MOVES_PAGES and len(self._mapping) >= KEPT_BYTES:
-            let_go = partial(KEPT.keep, self._name, self._mapping, end, os.getpid()) if self._huge else KEPT.expect
+            wanted = more or self._huge or self.kept > 0
+            let_go = partial(KEPT.keep, self._name, self._mapping, end, os.getpid()) if wanted else KEPT.expect
             weakref.finalize(self.items, let_go).atexit = False
         return self.items[:count]
 
@@ -190,7 +193,7 @@ class Columns:
         """The rows from `first` on, to be looked at and changed until there are more."""
         return {name: each.items[first : self.size] for name, each in self._mapped.items()}
 
-    def table(self, count: int) -> Table:
-        """The first `count` rows as a table; it shares its memory with this object, which is done with."""
+    def table(self, count: int, *, more: bool = False) -> Table:
+        """The first `count` rows as a table, which `more` of the same file follow; it shares its memory with this object, which is done with."""
         written = dict(zip(self._in_order, self._written.tolist(), strict=True))
-        return {name: each.first(count, keep=bool(written[name])) for name, each in self._mapped.items()}
+        return {name: each.first(count, keep=bool(written[name]), more=more) for name, each in self._mapped.items()}

@@ -128,7 +128,7 @@ class Observer(Gatherer):
             self._columns.append(columns.rows(done), 0)
         self._fragments = [fragments[fragments >= done] - done]
         self._first_row += done
-        return OBSERVATIONS.check(columns.table(done))
+        return OBSERVATIONS.check(columns.table(done, more=not self._ended))
 
     def _lane(self, begin: float) -> _Lane:
         return _Lane(np.empty(len(self.frames), FRAME), begin)
