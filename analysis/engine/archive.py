@@ -22,7 +22,7 @@ from analysis.engine.errors import ArchiveError
 from analysis.engine.files import claim, whole
 from analysis.engine.local import Local
 from analysis.engine.run import scan
-from analysis.engine.shares import shares
+from analysis.engine.shares import BEFORE, shares
 from analysis.progress import Working
 from probes.decode.numbers import OUTER
 from probes.schema import Array, ObservationPoint, Problem, Table, take
@@ -72,7 +72,7 @@ def write_archive(opened: Opened, folders: frozenset[Path], folder: Path, layout
     bucket_s = layout.bucket_s or _fitting_bucket_s(bundle, scanned.rows // count)
     dealt = deal(scanned.links, count)
     capture_of_point = np.searchsorted(scanned.first_points, np.arange(len(bundle.points)), "right") - 1
-    files, points, seen, cut = scanned.files, scanned.first_points, scanned.seen, shares(scanned.frames, machine.readers)
+    files, points, seen, cut = scanned.files, scanned.first_points, scanned.seen, shares(scanned.frames, machine.readers, BEFORE)
     del scanned  # what was linked is as large as many parts
     _save_evidence_deal(folder, bundle, dealt)
     contents = Contents(

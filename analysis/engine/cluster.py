@@ -141,7 +141,7 @@ def cluster(scheduler: str | None, processes: int | None, working: Working) -> I
             finally:
                 client.run(forget, on_error="ignore")  # others will use these workers
         return
-    with workers_here(processes) as here, Client(here) as client:
+    with workers_here(processes) as here, Client(here, direct_to_workers=True) as client:
         yield Cluster(client, working)
         client.run(logging.disable, on_error="ignore")  # what they miss while all is closed is no news
 

@@ -21,7 +21,7 @@ from analysis.engine.files import claim, finished, text_of
 from analysis.engine.local import Local, Packets
 from analysis.engine.memory import look
 from analysis.engine.room import fits
-from analysis.engine.shares import shares
+from analysis.engine.shares import BEFORE, shares
 from analysis.engine.work import Work
 from analysis.filters import Filters
 from analysis.progress import Reading, Working
@@ -198,7 +198,7 @@ def _through(folder: Path, opened: Opened, asked: Asked, machine: Machine, whole
     count = asked.partitions or partitions(scanned.rows, most, machine.processes)
     dealt = deal(scanned.links, count)
     around = surroundings(scanned.seen, bundle.points, bundle.links, bundle.timeline)
-    files, points, cut = scanned.files, scanned.first_points, shares(scanned.frames, machine.readers)
+    files, points, cut = scanned.files, scanned.first_points, shares(scanned.frames, machine.readers, BEFORE)
     del scanned  # what was linked is as large as many partitions
     folder = folder / f"parts-{count}"  # their number may follow that of processes, which another run has more or less of
     folder.mkdir(exist_ok=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-REPEATED = 1 / 4  # of the time that a capture takes, about: who has a share of it decodes all of it, or all before
+REPEATED = 1 / 4  # of the time that a capture takes, about: who has a share of it decodes all of it,
+BEFORE = 1 / 5  # or all before it
 GOLDEN = (5**0.5 - 1) / 2  # its multiples, less whole numbers, are spread evenly between 0 and 1 however many there are
 
 
@@ -24,18 +26,32 @@ class Share:
         return self.first <= block * GOLDEN % 1 * self.of < self.end
 
 
-def shares(sizes: Sequence[int], workers: int) -> list[Share]:
-    """Captures of these `sizes`, one behind the other, cut into equal stretches for so many `workers`; longest shares first.
+def shares(sizes: Sequence[int], workers: int, before: float = 0) -> list[Share]:
+    """Captures of these `sizes`, one behind the other, cut into stretches that take so many `workers` equally long; longest shares first.
 
-    Where a cut would leave little of a capture, there is none: reading twice would take longer.
+    What is `before` a share of its capture takes so much of what it would take in the share. Where a cut would leave little of a capture,
+    there is none: reading twice would take longer.
     """
     bounds = [*accumulate(sizes, initial=0)]
+    all_cuts = _cuts(bounds, workers, before)
     found = []
     for capture, (begin, end) in enumerate(pairwise(bounds)):
         near = min(end - begin, bounds[-1] / workers) * REPEATED
-        cuts = [cut for cut in (bounds[-1] * each // workers for each in range(1, workers)) if begin + near < cut < end - near]
+        cuts = [cut for cut in all_cuts if begin + near < cut < end - near]
         found += [Share(capture, first - begin, last - begin, end - begin) for first, last in pairwise([begin, *cuts, end])]
-    return sorted(found, key=lambda share: share.first - share.end)
+    return sorted(found, key=lambda share: (1 - before) * share.first - share.end)
+
+
+def _cuts(bounds: Sequence[int], workers: int, before: float) -> list[int]:
+    least, most, cuts = bounds[-1] / workers, float(bounds[-1]), [0.0]
+    while most - least > least * 1e-9:
+        each = (least + most) / 2
+        cuts = [0.0]
+        for _ in range(workers):
+            at = cuts[-1]
+            cuts.append(at + max(each - before * (at - bounds[bisect_right(bounds, at) - 1]), 0))
+        least, most = (least, each) if cuts[-1] >= bounds[-1] else (each, most)
+    return [round(cut) for cut in cuts[1:-1]]
 
 
 def in_order(found: Sequence[Share]) -> list[Share]:

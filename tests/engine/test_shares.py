@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from analysis.engine import spill
 from analysis.engine.parcels import pack
-from analysis.engine.shares import Share, in_order, shares
+from analysis.engine.shares import BEFORE, Share, in_order, shares
 from probes.decode.numbers import PACKET, TCP, UDP
 from probes.schema import Array, Table
 from tracer.bundle import open_bundle
@@ -21,9 +21,9 @@ from tracer.bundle_files import CaptureFile
 from tracer.partitions import Deal, deal
 
 
-@given(st.lists(st.integers(0, 10**10), min_size=1, max_size=5), st.integers(1, 9), st.integers(0, 10**6))
-def test_everything_is_in_one_share(sizes: list[int], workers: int, block: int) -> None:
-    found = in_order(shares(sizes, workers))
+@given(st.lists(st.integers(0, 10**10), min_size=1, max_size=5), st.integers(1, 9), st.floats(0, 1), st.integers(0, 10**6))
+def test_everything_is_in_one_share(sizes: list[int], workers: int, before: float, block: int) -> None:
+    found = in_order(shares(sizes, workers, before))
     for capture, of in enumerate(sizes):
         mine = [each for each in found if each.capture == capture]
         assert (mine[0].first, mine[-1].end, {each.of for each in mine}) == (0, of, {of})
@@ -44,6 +44,12 @@ def test_everything_is_in_one_share(sizes: list[int], workers: int, block: int) 
 )
 def test_workers_have_as_much_to_read(sizes: list[int], workers: int, expected: list[int]) -> None:
     assert [each.end - each.first for each in shares(sizes, workers)] == expected
+
+
+@given(st.integers(10**3, 10**10), st.integers(1, 9), st.floats(0, 1 / 3))
+def test_what_is_before_a_share_takes_time_too(size: int, workers: int, before: float) -> None:
+    takes = [share.end - share.first + before * share.first for share in shares([size], workers, before)]
+    assert max(takes) - min(takes) <= 3 + 1e-8 * size or len(takes) < workers
 
 
 def scanned(files: list[CaptureFile], cut: list[Share]) -> list[spill.Scan]:
@@ -71,7 +77,7 @@ def test_shares_are_the_whole(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     for workers in (1, 5):
         scans = scanned(files, shares([file.path.stat().st_size for file in files], workers))
         dealt = deal([links for each in scans for links in each.links], 2)
-        cut, folder = shares([each.statistics.frames for each in scans], workers), tmp_path / str(workers)
+        cut, folder = shares([each.statistics.frames for each in scans], workers, BEFORE), tmp_path / str(workers)
         assert len(cut) >= workers
         dealt_out(files, cut, dealt, folder)
         points = np.cumsum([0, *(len(each.points) for each in scans)]).tolist()[:-1]
