@@ -25,7 +25,7 @@ from analysis.engine.stitch import Stitched
 from analysis.engine.work import Work
 from analysis.progress import Working
 from analysis.sums import Sums, merge
-from probes.capture import lanes, let_memory_go
+from probes.capture import lanes
 from probes.schema import Problem
 from tracer.bundle_files import CaptureFile, unopened
 from tracer.partitions import Deal
@@ -115,7 +115,6 @@ def _deal_out(file: CaptureFile, share: Share, *, dealt: Parcel, folder: Path, p
 
 
 def _stitch(part: int, *, work: Parcel, packets: Packets, folder: Path) -> Stitched:
-    let_memory_go()  # no more is read
     return stitch_to_files(work.content(), part, packets(part), folder)
 
 

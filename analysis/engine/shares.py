@@ -51,7 +51,7 @@ def _cuts(bounds: Sequence[int], workers: int, before: float) -> list[int]:
             at = cuts[-1]
             cuts.append(at + max(each - before * (at - bounds[bisect_right(bounds, at) - 1]), 0))
         least, most = (least, each) if cuts[-1] >= bounds[-1] else (each, most)
-    return [round(cut) for cut in cuts[1:-1]]
+    return sorted({round(cut) for cut in cuts[1:-1]})
 
 
 def in_order(found: Sequence[Share]) -> list[Share]:

@@ -18,6 +18,7 @@ import numpy as np
 from analysis.engine.shares import Share, in_order
 from analysis.engine.work import node_names
 from probes.capture import CaptureStatistics, lanes, read_pieces
+from probes.capture.columns import Columns
 from probes.schema import OBSERVATIONS, ObservationPoint, Problem, Table, size
 from tracer.bundle_files import CaptureFile, afresh
 from tracer.numbering import HashNumbers
@@ -156,15 +157,26 @@ def _batch(table: Table, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def packets_of(folder: Path, shares: Sequence[Share], points: Sequence[int], part: int) -> Table:
-    """The observations of a partition, from all its files in order; `points[i]` is the number that point 0 of capture i has."""
-    tables, rows, here = [], 0, afresh(folder)
-    for share in in_order(shares):
-        for table in _batches(part_file(here, share, part)):
-            table["point"] = table["point"] + np.uint32(points[share.capture])
-            table["outer"] = np.where(table["outer"] >= 0, table["outer"] + rows, -1)
-            rows += size(table)
-            tables.append(table)
-    return OBSERVATIONS.concat(tables)
+    """The observations of a partition, from all its files in order; `points[i]` is the number that point 0 of capture i has.
+
+    The next partition gets their memory.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - packets in memory do without
+
+    alone = pa.ipc.IpcReadOptions(use_threads=False)  # other partitions have the other processors
+    packets, here = Columns(OBSERVATIONS), afresh(folder)
+    with ExitStack() as stack:
+        batches = []
+        for share in in_order(shares):
+            file = stack.enter_context(part_file(here, share, part).open("rb"))
+            reader = stack.enter_context(pa.ipc.open_file(file, options=alone))
+            batches += [(points[share.capture], reader, number) for number in range(reader.num_record_batches)]
+        for done, (first_point, reader, number) in enumerate(batches, 1):
+            table = _table(reader.get_batch(number))
+            table["point"] = table["point"] + np.uint32(first_point)
+            table["outer"] = np.where(table["outer"] >= 0, table["outer"] + packets.size, -1)
+            packets.append(table, done / len(batches))
+    return packets.table(packets.size, more=True)
 
 
 def content_of(folder: Path, shares: Sequence[Share], part: int) -> Content:
@@ -174,12 +186,6 @@ def content_of(folder: Path, shares: Sequence[Share], part: int) -> Content:
     return partial(payloads_of, [_payload_file(folder, share, part) for share in in_order(shares)])
 
 
-def _batches(path: Path) -> Iterator[Table]:
-    import pyarrow as pa  # noqa: PLC0415
-
-    alone = pa.ipc.IpcReadOptions(use_threads=False)  # other partitions have the other processors
-    with path.open("rb") as file, pa.ipc.open_file(file, options=alone) as reader:
-        for number in range(reader.num_record_batches):
-            batch = reader.get_batch(number)
-            columns = {column: batch.column(column.name).buffers()[1] for column in OBSERVATIONS.columns}
-            yield {column.name: np.frombuffer(content, column.dtype, batch.num_rows) for column, content in columns.items()}
+def _table(batch: pa.RecordBatch) -> Table:
+    columns = {column: batch.column(column.name).buffers()[1] for column in OBSERVATIONS.columns}
+    return {column.name: np.frombuffer(content, column.dtype, batch.num_rows) for column, content in columns.items()}

@@ -3,7 +3,7 @@
 Each column is a private mapping of its own, which grows by mremap(2): pages move, bytes are not copied, and what lies beyond the rows was
 never written and takes no memory. Pages of a process's first table are of 4 KiB: those of 2 MiB, which a virtual machine's host may have
 taken back since they were free, take the system two to four times as long. Where more tables follow, theirs are of 2 MiB, and are kept;
-but where they are of the same file, its first one's pages are kept and used again, whatever their size.
+but where they are of one file, its first one's pages are kept and used again, whatever their size.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ class _Mapped:
     def first(self, count: int, *, keep: bool, more: bool) -> Array:
         """The first `count` items; what lies beyond them is given back to the system.
 
-        If asked for, their memory is kept for another table, once nobody refers to them: where `more` tables of this file follow, where its
-        pages are huge, or where it was kept before.
+        If asked for, their memory is kept for another table, once nobody refers to them: where `more` of its kind follow, where its pages
+        are huge, or where it was kept before.
         """
         if not self._mapping or count * self.items.itemsize <= SMALL_BYTES:
             return self.items[:count].copy()
@@ -194,6 +194,6 @@ class Columns:
         return {name: each.items[first : self.size] for name, each in self._mapped.items()}
 
     def table(self, count: int, *, more: bool = False) -> Table:
-        """The first `count` rows as a table, which `more` of the same file follow; it shares its memory with this object, which is done with."""
+        """The first `count` rows as a table, which `more` of its kind follow; it shares its memory with this object, which is done with."""
         written = dict(zip(self._in_order, self._written.tolist(), strict=True))
         return {name: each.first(count, keep=bool(written[name]), more=more) for name, each in self._mapped.items()}

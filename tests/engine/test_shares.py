@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from analysis.engine import spill
 from analysis.engine.parcels import pack
 from analysis.engine.shares import BEFORE, Share, in_order, shares
+from probes.capture import columns, records
 from probes.decode.numbers import PACKET, TCP, UDP
+from probes.pages import KeptPages
 from probes.schema import Array, Table
 from tracer.bundle import open_bundle
 from tracer.bundle_files import CaptureFile
@@ -91,6 +93,23 @@ def test_shares_are_the_whole(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     assert packets[0] == packets[1]
     assert payloads[0] == payloads[1]
     assert all(any(each) for each in payloads[0])
+
+
+def test_a_piece_has_the_memory_of_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "FRAMES_PER_CHUNK", 20)
+    monkeypatch.setattr(spill, "PIECE_FRAMES", 100)
+    for name, value in {"KEPT_BYTES": 1, "SMALL_BYTES": 0, "KEPT": (kept := KeptPages(1 << 30))}.items():
+        monkeypatch.setattr(columns, name, value)
+    (file, *_) = open_bundle([SAMPLES / "nftables"]).captures
+    with file.open() as stream:
+        scan = spill.scan(file, stream)
+    dealt, cut = deal(scan.links, 7), shares([scan.statistics.frames], 1)
+    assert scan.statistics.frames > 7 * 100
+    dealt_out([file], cut, dealt, tmp_path / "dealt")
+    for part in range(7):
+        assert spill.packets_of(tmp_path / "dealt", cut, [0], part)["time_ns"].any()
+    assert kept.take("time_ns")
+    assert kept.take("time_ns") is None
 
 
 def _captured(table: Table) -> tuple[Array, Array, Array]:
