@@ -53,7 +53,7 @@ class Cluster:
 
     def deal_out(self, files: Sequence[CaptureFile], shares: Sequence[Share], dealt: Deal, folder: Path, *, payloads: bool = False) -> None:
         """The packets of all `shares` of `files` into files of `folder`, and their `payloads` if so."""
-        kept = {"dealt": pack(dealt, folder), "folder": folder, "payloads": payloads, "retries": RETRIES, "pure": False}
+        kept = {"dealt": pack(dealt, folder, "dealt"), "folder": folder, "payloads": payloads, "retries": RETRIES, "pure": False}
         futures = [self._client.submit(_deal_out, files[share.capture], share, **kept) for share in shares]
         for _ in self._done("dealing out", futures):
             pass
@@ -61,7 +61,7 @@ class Cluster:
     def hand_over(self, work: Work, folder: Path) -> Parcel:
         """Put what will be stitched where all workers have it, unless it is there."""
         if self._handed is None or self._handed[0] is not work:
-            self._handed = work, pack(work, folder)
+            self._handed = work, pack(work, folder, "work")
         return self._handed[1]
 
     def stitch(self, work: Work, packets: Packets, parts: Sequence[int], folder: Path) -> Iterator[tuple[int, Stitched]]:

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.engine import spill
-from analysis.engine.parcels import pack
 from analysis.engine.shares import BEFORE, Share, in_order, shares
 from probes.capture import columns, records
 from probes.decode.numbers import PACKET, TCP, UDP
@@ -117,12 +116,3 @@ def _captured(table: Table) -> tuple[Array, Array, Array]:
     wanted = np.minimum(table["payload_bytes"], table["captured_bytes"].astype("i8") - table["payload_at"])
     rows = np.flatnonzero((table["view"] == PACKET) & np.isin(table["proto"], (TCP, UDP)) & (table["payload_at"] > 0) & (wanted > 0))
     return rows, np.zeros_like(rows), wanted[rows]
-
-
-def test_what_others_wrote_is_not_unpacked(tmp_path: Path) -> None:
-    parcel = pack({"flows": 23}, tmp_path)
-    assert parcel.content() == {"flows": 23}
-    again = pack({"flows": 101}, tmp_path)
-    again.path.write_bytes(parcel.path.read_bytes())
-    with pytest.raises(OSError, match="is not what was written there"):
-        again.content()
