@@ -80,6 +80,11 @@ class Ring:
         self._fence = threading.Lock()
         np.add.reduce(self._data[::page])  # touch it once: no page faults while packets come
 
+    @property
+    def empty(self) -> bool:
+        """Whether the kernel has put nothing there since `release`: not even what it has not finished."""
+        return int(self._producer[0]) == int(self._consumer[0])
+
     def peek(self) -> Array:
         """All finished records, with their headers, as the kernel wrote them: a view (u1) that is good until `release`."""
         begin = int(self._consumer[0])

@@ -32,6 +32,7 @@ _VECTOR = np.dtype([("base", "u8"), ("size", "u8")])  # struct iovec
 _SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
 _SO_RCVBUFFORCE, _SO_MEMINFO, _DROPS = 33, 55, 8
 _SYMBOL = b" ctnetlink_"  # functions of nf_conntrack_netlink, module or not
+_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_TRUNC)  # sizes are those that datagrams had
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -103,26 +104,31 @@ class Datagrams:
         self._headers: Array = np.zeros(slots, _HEADER)
         self._headers["vector"] = self._vectors.ctypes.data + np.arange(slots) * _VECTOR.itemsize
         self._headers["vectors"] = 1
+        self._place = ctypes.c_void_p(self._headers.ctypes.data)
         self.offset: Array = np.zeros(slots, "i8")
         self.captured: Array = np.zeros(slots, "u4")
         self._wire: Array = np.zeros(slots, "u4")
         self.errors = 0  # how often the kernel said ENOBUFS: something was lost, `lost` perhaps knows how much
         self._undirected: Array = np.zeros(slots, "u1")
+        self._lay_out(0)  # what is compiled is there before anything comes
 
     def receive(self) -> int:
         """Take what waits; how many datagrams now lie in `data`. OSError where the socket is of no use any more."""
-        flags = socket.MSG_DONTWAIT | socket.MSG_TRUNC  # sizes are those that datagrams had
         while True:
-            count: int = _libc.recvmmsg(self.sock.fileno(), ctypes.c_void_p(self._headers.ctypes.data), self.slots, flags, None)
+            count: int = _libc.recvmmsg(self.sock.fileno(), self._place, self.slots, _FLAGS, None)
             number = ctypes.get_errno() if count < 0 else 0
             self.errors += number == errno.ENOBUFS
             if number not in (errno.ENOBUFS, errno.EINTR):
                 break
         if number and number != errno.EAGAIN:
             raise OSError(number, os.strerror(number))
-        count = max(count, 0)
-        _columns(self._headers, count, self._slot, COOKED_BYTES, self.offset, self.captured, self._wire)
+        if count <= 0:
+            return 0
+        self._lay_out(count)
         return count
+
+    def _lay_out(self, count: int) -> None:
+        _columns(self._headers, count, self._slot, COOKED_BYTES, self.offset, self.captured, self._wire)
 
     def blocks(self, count: int, interface: int, time_ns: int) -> Array:
         """The first `count` datagrams as pcapng blocks (u1) of one `interface` and time."""

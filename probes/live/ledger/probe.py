@@ -152,12 +152,13 @@ class Ledger:
         self._segments.close()
 
     def _take_events(self, listener: Datagrams) -> None:
-        if self._tap is not None:
+        if self._tap is not None and self._tap.has_some:
             self._write(*self._tap.take(self._interface, self._clock))
         until, count = time.monotonic() + DRAIN_SECONDS, SLOTS
         while count == SLOTS and time.monotonic() < until:
             count = listener.receive()
-            self._write(count, self._blocks(listener, count))
+            if count:
+                self._write(count, self._blocks(listener, count))
         missed = lost(listener.sock) - self._counts["overrun"]
         if missed or listener.errors:  # where the kernel had no memory for a message, it does not count
             listener.errors = 0

@@ -45,6 +45,11 @@ class Tap:
             self._program.close()
             raise
 
+    @property
+    def has_some(self) -> bool:
+        """Whether there is anything to take: where there is nothing, to look is all that a drain costs."""
+        return not self._ring.empty
+
     def take(self, interface: int, clock: Clock) -> tuple[int, Array]:
         """`(how many, as blocks of a pcapng file)`: the messages that are there."""
         span = self._ring.peek()

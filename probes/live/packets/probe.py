@@ -160,6 +160,8 @@ class Packets:
 
     def drain(self) -> None:
         """Write what the rings hold."""
+        if all(ring.empty for ring in self._rings):
+            return
         for count, blocks, taken in self._blocks.of([ring.peek() for ring in self._rings], self._clock.offset_ns):
             self._read += count
             for ring, span_bytes in zip(self._rings, taken, strict=True):
