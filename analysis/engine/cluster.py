@@ -25,7 +25,7 @@ from analysis.engine.stitch import Stitched
 from analysis.engine.work import Work
 from analysis.progress import Working
 from analysis.sums import Sums, merge
-from probes.capture import lanes
+from probes.capture import lanes, let_memory_go
 from probes.schema import Problem
 from tracer.bundle_files import CaptureFile, unopened
 from tracer.partitions import Deal
@@ -118,6 +118,11 @@ def _stitch(part: int, *, work: Parcel, packets: Packets, folder: Path) -> Stitc
     return stitch_to_files(work.content(), part, packets(part), folder)
 
 
+def _forget() -> None:
+    forget()
+    let_memory_go()
+
+
 def _bytes(file: CaptureFile) -> int:
     """About as many as `file` has."""
     try:
@@ -138,7 +143,7 @@ def cluster(scheduler: str | None, processes: int | None, working: Working) -> I
             try:
                 yield Cluster(client, working)
             finally:
-                client.run(forget, on_error="ignore")  # others will use these workers
+                client.run(_forget, on_error="ignore")  # others will use these workers
         return
     with workers_here(processes) as here, Client(here, direct_to_workers=True) as client:
         yield Cluster(client, working)

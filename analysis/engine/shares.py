@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-REPEATED = 1 / 4  # of the time that a capture takes, about: who has a share of it decodes all of it,
-BEFORE = 1 / 5  # or all before it
+REPEATED = 1 / 4  # of the time that a capture takes, about: who has a share of it decodes all of it
+BEFORE = 1 / 5  # of what a share takes, where frames are known: to decode as many before it
 GOLDEN = (5**0.5 - 1) / 2  # its multiples, less whole numbers, are spread evenly between 0 and 1 however many there are
 
 
@@ -43,6 +43,7 @@ def shares(sizes: Sequence[int], workers: int, before: float = 0) -> list[Share]
 
 
 def _cuts(bounds: Sequence[int], workers: int, before: float) -> list[int]:
+    """Where stretches begin, but the first, that take so many `workers` equally long: how long that is, is found by halving."""
     least, most, cuts = bounds[-1] / workers, float(bounds[-1]), [0.0]
     while most - least > least * 1e-9:
         each = (least + most) / 2

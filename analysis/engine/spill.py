@@ -161,21 +161,12 @@ def packets_of(folder: Path, shares: Sequence[Share], points: Sequence[int], par
 
     The next partition gets their memory.
     """
-    import pyarrow as pa  # noqa: PLC0415 - packets in memory do without
-
-    alone = pa.ipc.IpcReadOptions(use_threads=False)  # other partitions have the other processors
-    packets, here = Columns(OBSERVATIONS), afresh(folder)
-    with ExitStack() as stack:
-        batches = []
-        for share in in_order(shares):
-            file = stack.enter_context(part_file(here, share, part).open("rb"))
-            reader = stack.enter_context(pa.ipc.open_file(file, options=alone))
-            batches += [(points[share.capture], reader, number) for number in range(reader.num_record_batches)]
-        for done, (first_point, reader, number) in enumerate(batches, 1):
-            table = _table(reader.get_batch(number))
-            table["point"] = table["point"] + np.uint32(first_point)
+    packets, here, cut = Columns(OBSERVATIONS), afresh(folder), in_order(shares)
+    for done, share in enumerate(cut):
+        for read, table in _batches(part_file(here, share, part)):
+            table["point"] = table["point"] + np.uint32(points[share.capture])
             table["outer"] = np.where(table["outer"] >= 0, table["outer"] + packets.size, -1)
-            packets.append(table, done / len(batches))
+            packets.append(table, (done + read) / len(cut))
     return packets.table(packets.size, more=True)
 
 
@@ -186,6 +177,14 @@ def content_of(folder: Path, shares: Sequence[Share], part: int) -> Content:
     return partial(payloads_of, [_payload_file(folder, share, part) for share in in_order(shares)])
 
 
-def _table(batch: pa.RecordBatch) -> Table:
-    columns = {column: batch.column(column.name).buffers()[1] for column in OBSERVATIONS.columns}
-    return {column.name: np.frombuffer(content, column.dtype, batch.num_rows) for column, content in columns.items()}
+def _batches(path: Path) -> Iterator[tuple[float, Table]]:
+    """The tables in a file, and how much of it has been read with each."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    alone = pa.ipc.IpcReadOptions(use_threads=False)  # other partitions have the other processors
+    with path.open("rb") as file, pa.ipc.open_file(file, options=alone) as reader:
+        for number in range(reader.num_record_batches):
+            batch = reader.get_batch(number)
+            columns = {column: batch.column(column.name).buffers()[1] for column in OBSERVATIONS.columns}
+            table = {column.name: np.frombuffer(content, column.dtype, batch.num_rows) for column, content in columns.items()}
+            yield (number + 1) / reader.num_record_batches, table

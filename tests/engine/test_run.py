@@ -16,13 +16,14 @@ from conftest import SAMPLES, Hopline
 from distributed import Client
 from processes import children
 
-from analysis.engine import cluster, room, spill
+from analysis.engine import cluster, parcels, room, spill
 from analysis.engine.ahead import load_ahead
 from analysis.engine.errors import SpillError
 from analysis.engine.files import RUN, text_file, told_file
 from analysis.engine.run import DASK, Asked, trace_connections
 from analysis.filters import Filters
 from analysis.synth import Amount, Options, synthesise
+from probes.capture import columns
 from tracer.bundle import open_bundle
 
 SAMPLE = SAMPLES / "iptables"
@@ -116,6 +117,26 @@ def test_a_worker_that_is_killed_costs_time_only(made: Path) -> None:
         found = trace_connections(open_bundle([made]), asked, quiet, told)
         assert done
         assert list(found.lines()) == expected(made)
+
+
+def test_workers_of_others_keep_nothing(made: Path) -> None:
+    def keep_all() -> None:
+        columns.KEPT_BYTES, columns.SMALL_BYTES = 1, 0
+
+    def kept() -> tuple[bool, int]:
+        return bool(columns.KEPT._kept.get("time_ns")), parcels._opened.cache_info().currsize
+
+    with cluster.workers_here(1) as here, Client(here) as client:
+        client.run(keep_all)
+        packed: list[object] = []
+
+        def told(what: str, count: int, total: int) -> None:
+            if what == "connections" and count == total:
+                packed.extend(client.run(kept).values())
+
+        trace_connections(open_bundle([made]), Asked(engine=DASK, scheduler=here.scheduler_address, partitions=7), quiet, told)
+        assert packed == [(True, 1)]
+        assert list(client.run(kept).values()) == [(False, 0)]
 
 
 def test_an_interrupted_run_goes_on(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
