@@ -92,8 +92,11 @@ def text_of(folder: Path, part: int) -> memoryview:
     return content_of(text_file(folder, part))
 
 
-def content_of(path: Path) -> memoryview:
-    """The content of a file: its pages, or, if that is elsewhere, those of a copy that nobody else sees."""
+def content_of(path: Path, access: int = mmap.ACCESS_READ) -> memoryview:
+    """The content of a file: its pages, or, if that is elsewhere, those of a copy that nobody else sees.
+
+    With mmap.ACCESS_COPY it can be written, as machine code for arrays wants it, and what is written there nobody else sees.
+    """
     with path.open("rb") as file, tempfile.TemporaryFile(prefix="hopline-") as copy:
         local = type(path) is type(Path())  # not one that fsspec reads
         if not local:
@@ -101,7 +104,7 @@ def content_of(path: Path) -> memoryview:
             copy.flush()
         number = (file if local else copy).fileno()
         empty = not os.fstat(number).st_size
-        return memoryview(b"") if empty else memoryview(mmap.mmap(number, 0, access=mmap.ACCESS_READ))
+        return memoryview(b"") if empty else memoryview(mmap.mmap(number, 0, access=access))
 
 
 def claim(folder: Path, inputs: Iterable[Path], asked: object, name: str = RUN) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from analysis.engine.files import whole
+from analysis.engine.files import content_of, whole
 
 ALIGNED_BYTES = 64  # a line of the cache
 _turn = threading.Lock()
@@ -60,19 +60,12 @@ def forget() -> None:
 
 @lru_cache(1)
 def _opened(parcel: Parcel) -> Any:
-    content = _content(parcel.path)
+    content = content_of(parcel.path, mmap.ACCESS_COPY)
     if _digest(content[: parcel.head_bytes]) != parcel.digest:
         raise OSError(f"{parcel.path} is not what was written there (let nobody else write to that folder)")
     pickled, sizes, _ = pickle.loads(content[: parcel.head_bytes])  # noqa: S301 - our own
     arrays = [content[begin : begin + size] for begin, size in zip(_begins(parcel.head_bytes, sizes), sizes, strict=True)]
     return pickle.loads(pickled, buffers=arrays)  # noqa: S301 - our own
-
-
-def _content(path: Path) -> memoryview:
-    if type(path) is not type(Path()):
-        return memoryview(bytearray(path.read_bytes()))
-    with path.open("rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
 
 
 def _digest(head: bytes | memoryview) -> str:
