@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,15 @@ def until(condition: Callable[[], object], seconds: float = PATIENCE_SECONDS) ->
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def opened(process: int) -> list[str]:
+    """What a process has open, as the kernel names it; not what it closes while we look."""
+    found = []
+    for path in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(OSError):
+            found.append(str(path.readlink()))
+    return found
 
 
 def account(bundle: Path) -> dict[str, Any]:

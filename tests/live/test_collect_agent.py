@@ -21,7 +21,7 @@ from analysis.commands import app
 from probes.live.store import Store
 from tracer.live import RESOURCES
 
-from .collected import PATIENCE_SECONDS, until
+from .collected import PATIENCE_SECONDS, opened, until
 from .server import ROOT
 
 AGENT = [sys.executable, "-c", "from analysis.commands import main; main()", "agent"]
@@ -42,12 +42,7 @@ def agent(tmp_path: Path) -> Iterator[int]:
 
 def ports(process: int) -> list[int]:
     """The TCP ports that a process listens on."""
-    mine = set()
-    for descriptor in Path(f"/proc/{process}/fd").iterdir():
-        try:
-            mine.add(str(descriptor.readlink()))
-        except OSError:
-            continue
+    mine = opened(process)
     rows = [line.split() for line in Path(f"/proc/{process}/net/tcp").read_text().splitlines()[1:]]
     return [int(row[1].partition(":")[2], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in mine]
 

@@ -24,7 +24,7 @@ from probes.live.refusals import BpfError, lacking
 from probes.live.segments import Segments
 from probes.schema import LEDGER, Problem, Table, size, take
 
-from .collected import until
+from .collected import opened, until
 from .datagram_load import RULES
 
 NEW, DESTROY, DUMP = 1, 3, 0
@@ -112,7 +112,7 @@ def in_order(table: Table) -> Table:
 def listens(process: int) -> bool:
     """Whether one of its sockets is in a group of conntrack's (NETLINK_NETFILTER: 12)."""
     sockets = [line.split() for line in Path(f"/proc/{process}/net/netlink").read_text().splitlines()[1:]]
-    own = {str(path.readlink()) for path in Path(f"/proc/{process}/fd").iterdir()}
+    own = opened(process)
     return any(socket[1] == "12" and int(socket[3], 16) and f"socket:[{socket[-1]}]" in own for socket in sockets)
 
 

@@ -7,7 +7,6 @@ import json
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from probes.live.packets.tc import EGRESS, INGRESS
 from tracer.bundle import read_bundle
 from tracer.trace import trace
 
+from .collected import opened
 from .road import CLIENT, PORT, RECORD, SECONDS, SERVER, TARGET, VIP, Recorded, Road, holds, recorders
 
 CONNECTIONS = 23
@@ -152,11 +152,7 @@ def test_namespaces_that_come_and_go_are_recorded_and_let_go(way: Road, record: 
 
 
 def _namespaces_held(process: int, inode: int) -> list[str]:
-    held = []
-    for path in Path(f"/proc/{process}/fd").iterdir():
-        with suppress(OSError):  # closed meanwhile
-            held.append(str(path.readlink()))
-    return [each for each in held if str(inode) in each]
+    return [each for each in opened(process) if str(inode) in each]
 
 
 def test_a_limit_sheds_connections_and_says_when(way: Road, record: Callable[..., Recorded]) -> None:
